@@ -1,0 +1,1 @@
+"""Floor 7, agent. In: people, editors, tools. Out: answers, completions, executed actions."""

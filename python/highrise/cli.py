@@ -1,0 +1,59 @@
+"""The command line: collects the floors' commands, calls one, turns an error into a sentence and an exit code. No logic."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from highrise import __version__
+from highrise.core.command import Command, add_commands, load
+from highrise.core.errors import HighriseError
+
+__all__ = ["FLOORS", "all_commands", "build_parser", "main"]
+
+FLOORS = {
+    "compute": "floor 1: detect this machine, plan, launch jobs",
+    "data": "floor 2: read, clean, screen and de-duplicate sources",
+    "encode": "floor 3: tokenise, pack, index, search",
+    "train": "floor 4: train a decoder, evaluate it",
+    "align": "floor 5: tune on instructions and preferences, guard",
+    "serve": "floor 6: run a model over the OpenAI protocol",
+    "agent": "floor 7: the assistant: API, chat page, tools",
+}
+
+
+def all_commands() -> tuple[Command, ...]:
+    """Every command of the assistant and of the seven floors."""
+    modules = ["highrise.commands", *(f"highrise.{floor}.commands" for floor in FLOORS)]
+    return tuple(command for name in modules for command in importlib.import_module(name).COMMANDS)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(prog="highrise", description=(__import__("highrise").__doc__ or "").split("\n")[0])
+    parser.add_argument("--version", action="version", version=f"highrise {__version__}")
+    add_commands(parser, all_commands(), FLOORS)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 (failed), 2 (bad usage or configuration)."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        return load(parsed.chosen)(parsed)
+    except HighriseError as error:
+        print(f"highrise: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("highrise: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

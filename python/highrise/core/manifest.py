@@ -1,0 +1,104 @@
+"""Floor 0, stages: the folders with a manifest that lie between floors.
+
+A stage is built in `NAME.partial` and renamed when whole. An unchanged stage is not run again; a killed one finds its own
+partial folder on the next start (same fingerprint) and may go on from what lies there. Knows nothing of what a stage does.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from highrise.core.config import dump, fingerprint
+from highrise.core.errors import HighriseError, InputError
+from highrise.core.files import atomic_write, explain_os_error, replace_folder
+
+__all__ = ["FORMAT_VERSION", "Manifest", "build_stage", "read_manifest"]
+
+FORMAT_VERSION = 1
+_FILE = "manifest.json"
+
+Counts = Mapping[str, int | float | str]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stage folder holds and what it was made from."""
+
+    format: int
+    stage: str
+    fingerprint: str
+    config: dict[str, object]
+    inputs: dict[str, str]
+    counts: dict[str, int | float | str]
+    seconds: float
+    created: str
+    version: str
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a finished stage folder; `InputError` when there is none or it is damaged."""
+    path = folder / _FILE
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} is not a finished stage: it has no {_FILE}; build it first") from error
+    except msgspec.MsgspecError as error:
+        raise InputError(f"{path} is damaged ({error}); delete {folder} and build again") from error
+    if manifest.format != FORMAT_VERSION:
+        raise InputError(f"{path} has format {manifest.format}, this version reads {FORMAT_VERSION}; build it again")
+    return manifest
+
+
+def build_stage(
+    folder: Path,
+    *,
+    stage: str,
+    config: msgspec.Struct,
+    inputs: Mapping[str, str],
+    build: Callable[[Path], Counts],
+) -> tuple[Manifest, bool]:
+    """Return the manifest of `folder`, building it when it is absent or made from something else.
+
+    `inputs` maps names to fingerprints or hashes. `build` gets the partial folder, writes into it and returns the counts; what
+    a killed run with the same fingerprint left there is still in it. The second value says whether the stage was reused.
+    """
+    from highrise import __version__
+
+    key = fingerprint(FORMAT_VERSION, stage, config, dict(inputs))
+    if (folder / _FILE).exists():
+        manifest = read_manifest(folder)
+        if manifest.fingerprint == key:
+            return manifest, True
+    partial = folder.with_name(f"{folder.name}.partial")
+    mark = partial / ".fingerprint"
+    try:
+        if partial.exists() and (not mark.exists() or mark.read_text() != key):
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        mark.write_text(key)
+        started = time.monotonic()
+        counts = build(partial)
+        manifest = Manifest(
+            format=FORMAT_VERSION,
+            stage=stage,
+            fingerprint=key,
+            config=dump(config),
+            inputs=dict(inputs),
+            counts=dict(counts),
+            seconds=round(time.monotonic() - started, 3),
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            version=__version__,
+        )
+        with atomic_write(partial / _FILE) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+        mark.unlink()
+        replace_folder(partial, folder)
+    except HighriseError:
+        raise
+    except OSError as error:
+        raise explain_os_error(error, f"building stage {stage} in {folder}") from error
+    return manifest, False

@@ -1,0 +1,9 @@
+"""The commands of floor `data`, as data; each function is imported only when its command is called."""
+
+from __future__ import annotations
+
+from highrise.core.command import Command
+
+__all__ = ["COMMANDS"]
+
+COMMANDS: tuple[Command, ...] = ()

@@ -1,0 +1,1 @@
+"""Floor 6, serve. In: weights and requests. Out: streamed tokens at low latency over the OpenAI protocol."""
