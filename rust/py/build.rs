@@ -43,6 +43,9 @@ fn python_include_dirs() -> Vec<PathBuf> {
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
+    if !folder.is_dir() {
+        return Vec::new();
+    }
     let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("cannot read {}: {error}", folder.display()))
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
