@@ -1,4 +1,4 @@
-"""The command line: collects the floors' commands, calls one, turns an error into a sentence and an exit code. No logic."""
+"""The command line: collects the floors' commands, calls one, turns an error into a sentence and an exit code."""
 
 from __future__ import annotations
 

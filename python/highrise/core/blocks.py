@@ -110,7 +110,7 @@ def _k_scales(packed: Bytes) -> tuple[Bytes, Bytes]:
     return scales, minima
 
 
-def _k_affine(blocks: Bytes, quants: Bytes) -> Floats:
+def _k_affine(blocks: Bytes, quants: npt.NDArray[np.integer]) -> Floats:
     """Scale and minimum of each of the eight sub-blocks applied to `quants` of shape (blocks, 8, 32)."""
     scales, minima = _k_scales(blocks[:, 4:16])
     scale = (_half(blocks, 0) * scales)[:, :, None]

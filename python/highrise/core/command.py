@@ -1,7 +1,7 @@
 """Floor 0, commands: one declaration gives parser, help, documentation and test of a command.
 
 A floor lists its commands in `commands.py` as data; `run` names the function as "module:function", imported only when
-the command is called, so that `--help` loads nothing heavy. The function takes the parsed arguments, returns the exit code.
+the command is called, so that `--help` loads nothing heavy. It takes the parsed arguments and returns the exit code.
 """
 
 from __future__ import annotations

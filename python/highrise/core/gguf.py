@@ -1,6 +1,6 @@
 """Floor 0, GGUF: reads metadata and tensors of a GGUF file, versions 2 and 3, memory-mapped.
 
-Tensors stay as the blocks that lie in the file; `core/blocks.py` turns blocks into float32. Knows nothing of architectures.
+Tensors stay as the blocks that lie in the file; `core/blocks.py` turns blocks into float32. Knows no architectures.
 Layout: ggml's `docs/gguf.md`.
 """
 
@@ -54,10 +54,10 @@ class Gguf:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._bytes: npt.NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
+            self._bytes: npt.NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read the weights {path}: {error}") from error
-        self._view = memoryview(self._bytes)
+        self._view = memoryview(self._bytes.data)
         self._at = 0
         self.metadata: dict[str, object] = {}
         self.tensors: dict[str, GgufTensor] = {}
@@ -112,7 +112,7 @@ class Gguf:
         count = math.prod(shape)
         if shape[-1] % block.weights:
             raise InputError(
-                f"{self.path}: the rows of {name} have {shape[-1]} weights, no multiple of the {block.weights} of a block"
+                f"{self.path}: the rows of {name} have {shape[-1]} weights, no multiple of a block's {block.weights}"
             )
         num_bytes = count // block.weights * block.num_bytes
         if offset + num_bytes > len(self._bytes):

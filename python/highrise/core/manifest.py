@@ -1,7 +1,7 @@
 """Floor 0, stages: the folders with a manifest that lie between floors.
 
-A stage is built in `NAME.partial` and renamed when whole. An unchanged stage is not run again; a killed one finds its own
-partial folder on the next start (same fingerprint) and may go on from what lies there. Knows nothing of what a stage does.
+A stage is built in `NAME.partial` and renamed when whole. An unchanged stage is not run again; a killed one finds its
+own partial folder on the next start (same fingerprint) and may go on from there. Knows nothing of what a stage does.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ def build_stage(
 ) -> tuple[Manifest, bool]:
     """Return the manifest of `folder`, building it when it is absent or made from something else.
 
-    `inputs` maps names to fingerprints or hashes. `build` gets the partial folder, writes into it and returns the counts; what
-    a killed run with the same fingerprint left there is still in it. The second value says whether the stage was reused.
+    `inputs` maps names to fingerprints or hashes. `build` gets the partial folder, writes into it and returns the
+    counts; what a killed run with the same fingerprint left there is still in it. The second value says whether the
+    stage was reused.
     """
     from highrise import __version__
 

@@ -51,7 +51,7 @@ class SafeTensors:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._bytes: npt.NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
+            self._bytes: npt.NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read the weights {path}: {error}") from error
         if len(self._bytes) < 8:

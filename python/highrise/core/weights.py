@@ -205,8 +205,8 @@ def _shards(folder: Path) -> list[Path]:
 def shape_of_config(config: dict[str, object], *, where: str, attention_bias: bool = False) -> DecoderShape:
     """The shape that a Hugging Face `config.json` describes; `where` names it in errors.
 
-    `attention_bias` is the architecture's habit, used where the file is silent. Both the older `rope_theta` and the newer
-    `rope_parameters` are read; scaled rotary embeddings are refused.
+    `attention_bias` is the architecture's habit, used where the file is silent. Both the older `rope_theta` and the
+    newer `rope_parameters` are read; scaled rotary embeddings are refused.
     """
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     assert isinstance(rope, dict)

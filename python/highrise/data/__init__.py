@@ -1,1 +1,1 @@
-"""Floor 2, data. In: repositories and folders. Out: cleaned, de-duplicated, screened Parquet, a manifest, a data card."""
+"""Floor 2, data. In: repositories and folders. Out: cleaned, de-duplicated, screened Parquet, manifest, data card."""
