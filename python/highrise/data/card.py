@@ -1,0 +1,178 @@
+"""Floor 2, card: DATACARD.md and the counts of the manifest, both from the table of what became of every file.
+
+Every file that a source listed appears in exactly one count. Knows nothing of how the decisions were made.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+from highrise.core.files import atomic_write
+from highrise.core.progress import human_bytes
+from highrise.data.config import DataConfig
+from highrise.data.duplicates import Duplicates
+from highrise.data.filters import REASONS
+from highrise.data.sources import Source
+from highrise.data.split import Split
+
+__all__ = ["write_card"]
+
+_EXAMPLES = 3
+
+
+def write_card(
+    out: Path,
+    config: DataConfig,
+    sources: list[Source],
+    files: pa.Table,
+    split: Split,
+    duplicates: Duplicates,
+    num_shards: int,
+) -> dict[str, int | float | str]:
+    """Write `out/DATACARD.md`; returns the counts for the manifest."""
+    rows = files.to_pylist()
+    kept = [row for row in rows if row["reason"] == ""]
+    dropped: dict[str, list[dict[str, object]]] = defaultdict(list)
+    for row in rows:
+        if row["reason"]:
+            dropped[row["reason"]].append(row)
+    redactions: Counter[str] = Counter()
+    for row in rows:
+        redactions.update(msgspec.json.decode(row["redactions"], type=dict[str, int]))
+    counts = _counts(rows, kept, dropped, redactions, num_shards)
+    text = "\n".join(
+        [
+            "# Data card",
+            "",
+            f"{len(kept)} of {len(rows)} files kept ({human_bytes(sum(row['size'] for row in kept))}), in {num_shards} "
+            f"shard{'s' if num_shards > 1 else ''}.",
+            "",
+            *_sources(sources, rows),
+            *_dropped(dropped),
+            *_duplicates(config, duplicates),
+            *_table("Licences", "licence", kept, "license"),
+            *_table("Languages", "language", kept, "language"),
+            *_split(split, kept, config),
+            *_rest(rows, kept, redactions),
+        ]
+    )
+    with atomic_write(out / "DATACARD.md") as file:
+        file.write(text.encode())
+    return counts
+
+
+def _counts(
+    rows: list[dict[str, object]],
+    kept: list[dict[str, object]],
+    dropped: dict[str, list[dict[str, object]]],
+    redactions: Counter[str],
+    num_shards: int,
+) -> dict[str, int | float | str]:
+    counts: dict[str, int | float | str] = {
+        "files": len(rows),
+        "documents": len(kept),
+        "bytes": sum(int(str(row["size"])) for row in kept),
+        "train": sum(row["split"] == "train" for row in kept),
+        "validation": sum(row["split"] == "validation" for row in kept),
+        "own": sum(bool(row["own"]) for row in kept),
+        "dropped": len(rows) - len(kept),
+        "redactions": sum(redactions.values()),
+        "shards": num_shards,
+    }
+    for reason in REASONS:
+        if reason in dropped:
+            counts[f"dropped: {reason}"] = len(dropped[reason])
+    return counts
+
+
+def _sources(sources: list[Source], rows: list[dict[str, object]]) -> list[str]:
+    lines = ["## Sources", "", "| source | repository | own | revision | files | kept |", "|---|---|---|---|---|---|"]
+    for source in sources:
+        mine = [row for row in rows if row["repository"] == source.repository]
+        good = sum(row["reason"] == "" for row in mine)
+        lines.append(
+            f"| {_cell(source.name)} | {_cell(source.repository)} | {'yes' if source.own else 'no'} | "
+            f"{source.head[:12] or 'none'} | {len(mine)} | {good} |"
+        )
+    return [*lines, ""]
+
+
+def _dropped(dropped: dict[str, list[dict[str, object]]]) -> list[str]:
+    lines = ["## Dropped", "", "| reason | files | what it means | for example |", "|---|---|---|---|"]
+    for reason, meaning in REASONS.items():
+        rows = dropped.get(reason, [])
+        if rows:
+            examples = "; ".join(
+                f"`{_cell(row['path'])}`" + (f" ({_cell(row['detail'])})" if row["detail"] else "")
+                for row in rows[:_EXAMPLES]
+            )
+            lines.append(f"| {reason} | {len(rows)} | {meaning} | {examples} |")
+    if len(lines) == 4:
+        return ["## Dropped", "", "Nothing.", ""]
+    return [*lines, ""]
+
+
+def _duplicates(config: DataConfig, duplicates: Duplicates) -> list[str]:
+    stats = duplicates.statistics
+    lines = [
+        "## Duplicates",
+        "",
+        f"{stats['exact_duplicates']} documents had the same text as another, {stats['near_duplicates']} nearly the same"
+        + (
+            f" (Jaccard of word 5-grams at least {config.near_duplicate})."
+            if config.near_duplicate
+            else " (not looked for)."
+        ),
+        "The team's own document is kept before reference material, then the better score, then the first path.",
+    ]
+    if config.near_duplicate:
+        lines.append(
+            f"{stats['candidate_pairs']} candidate pairs from {stats['bands']} bands of {stats['rows']} rows; "
+            f"{stats['exact_checks']} borderline ones were compared exactly."
+        )
+    return [*lines, ""]
+
+
+def _table(title: str, head: str, rows: list[dict[str, object]], column: str) -> list[str]:
+    number: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for row in rows:
+        number[str(row[column])] += 1
+        size[str(row[column])] += int(str(row["size"]))
+    lines = [f"## {title}", "", f"| {head} | documents | bytes |", "|---|---|---|"]
+    lines += [f"| {_cell(name)} | {count} | {human_bytes(size[name])} |" for name, count in number.most_common()]
+    return [*lines, ""]
+
+
+def _split(split: Split, kept: list[dict[str, object]], config: DataConfig) -> list[str]:
+    train = sum(row["split"] == "train" for row in kept)
+    lines = [
+        "## Split",
+        "",
+        f"{train} documents to train on, {len(kept) - train} held out (share asked for: {config.validation}).",
+    ]
+    lines += [f"- {label} documents are held out by whole {level}" for label, level in split.levels.items()]
+    if len(kept) == train:
+        lines.append("Nothing is held out: there are too few documents, or the share is 0.")
+    return [*lines, ""]
+
+
+def _rest(rows: list[dict[str, object]], kept: list[dict[str, object]], redactions: Counter[str]) -> list[str]:
+    odd = Counter(str(row["encoding"]) for row in rows if row["encoding"] not in ("", "utf-8"))
+    scores = sorted(float(str(row["quality"])) for row in kept)
+    lines = ["## Secrets, encodings, quality", ""]
+    found = ", ".join(f"{count} {kind}" for kind, count in redactions.most_common())
+    lines.append(f"- secrets replaced by placeholders: {found or 'none'}")
+    lines.append(f"- files not in UTF-8: {', '.join(f'{count} {name}' for name, count in odd.most_common()) or 'none'}")
+    if scores:
+        tenth, half, last = (scores[int(share * (len(scores) - 1))] for share in (0.1, 0.5, 0.9))
+        lines.append(f"- quality score: 10 % below {tenth:.2f}, half below {half:.2f}, 90 % below {last:.2f}")
+    return [*lines, ""]
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ").replace("`", "'")[:120]

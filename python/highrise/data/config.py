@@ -1,0 +1,78 @@
+"""Floor 2, configuration: which sources, what counts as clean, what is a duplicate, what is held out.
+
+Every threshold of the cleaning functions stands here with its default. Knows nothing of files or tables.
+"""
+
+from __future__ import annotations
+
+from highrise.core.config import Config, parse_duration
+from highrise.core.errors import ConfigError
+
+__all__ = ["CleaningConfig", "DataConfig"]
+
+
+class CleaningConfig(Config, frozen=True):
+    """Thresholds of the filters, each used by the function of `filters.py` or `syntax.py` named in its comment."""
+
+    max_control_share: float = 0.05
+    """is_binary: share of control characters in the first 8 KiB above which a file without NUL is binary."""
+    max_line_length: int = 2_000
+    """is_minified: longest line of a code file in characters."""
+    max_mean_line_length: float = 160.0
+    """is_minified: mean length of the lines of a code file, in characters."""
+    min_letter_share: float = 0.25
+    """is_data: share of letters in a text below which it is data (The Stack's rule)."""
+    max_literal_share: float = 0.6
+    """is_data: share of a code file's non-space characters inside numeric literals and their commas."""
+    max_data_file_bytes: int = 65_536
+    """is_data: size of a JSON, YAML, XML, CSV or SVG file above which it is data, not configuration."""
+    max_syntax_error_share: float = 0.02
+    """is_broken: share of bytes inside tree-sitter error nodes; Python must parse or have no error node at all."""
+    min_quality: float = 0.0
+    """low quality: documents with a lower score are dropped; 0 keeps all."""
+    redact_secrets: bool = True
+    """Replace keys, tokens and passwords by placeholders that keep the syntax."""
+
+
+class DataConfig(Config, frozen=True):
+    """What the data floor builds. `sources` are folders, git work trees, git URLs, or "stdlib"."""
+
+    sources: tuple[str, ...] = (".", "stdlib")
+    """"stdlib" is the standard library of the running Python: reference material, not the team's own."""
+    include: tuple[str, ...] = ()
+    """Patterns as in .gitignore; when there are any, a file must match one."""
+    exclude: tuple[str, ...] = ()
+    """Patterns as in .gitignore; a file that matches one is dropped (and counted)."""
+    licenses: tuple[str, ...] | str = "any"
+    """"any", or the SPDX identifiers to keep ("unknown" may stand among them). Own sources are always kept."""
+    max_file_bytes: int = 1_000_000
+    near_duplicate: float = 0.8
+    """Jaccard similarity of word 5-grams from which two documents are one; 0 switches near-duplicates off."""
+    num_perm: int = 128
+    """Places of a MinHash signature."""
+    validation: float = 0.05
+    """Share of the documents that is held out."""
+    seed: int = 0
+    shard_bytes: int = 64_000_000
+    """Text bytes of one Parquet shard."""
+    clone_timeout: str = "5 min"
+    """How long one `git clone` may take."""
+    cleaning: CleaningConfig = CleaningConfig()
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ConfigError('data.sources is empty; name at least one folder, git URL or "stdlib"')
+        if isinstance(self.licenses, str) and self.licenses != "any":
+            raise ConfigError(
+                f'data.licenses is "{self.licenses}"; write "any" or a list such as ["MIT", "Apache-2.0"]'
+            )
+        if self.near_duplicate != 0 and not 0.3 <= self.near_duplicate <= 1:
+            raise ConfigError(f"data.near_duplicate is {self.near_duplicate}; use 0 (off) or a value from 0.3 to 1")
+        if not 0 <= self.validation <= 0.5:
+            raise ConfigError(f"data.validation is {self.validation}; use a share from 0 to 0.5")
+        if self.num_perm % 8 or not 8 <= self.num_perm <= 1024:
+            raise ConfigError(f"data.num_perm is {self.num_perm}; use a multiple of 8 from 8 to 1024")
+        for name in ("max_file_bytes", "shard_bytes"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"data.{name} is {getattr(self, name)}; use a positive number of bytes")
+        parse_duration(self.clone_timeout, where="data.clone_timeout")

@@ -1,0 +1,177 @@
+"""Floor 2, licences: the SPDX identifier of a file, from its own header or from the nearest licence of its repository.
+
+Texts are recognised by phrases that one licence has and its relatives lack, so that reflowed or renamed copies still match.
+No legal advice: what is not recognised is "unknown". Knows nothing of allow lists.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+__all__ = ["UNKNOWN", "RepositoryLicenses", "file_license", "is_license_file", "text_license"]
+
+UNKNOWN = "unknown"
+
+# identifier, phrases that must all be there, phrases that must be absent; the first row that fits decides
+_TEXTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("AGPL-3.0", ("gnu affero general public license", "version 3"), ()),
+    ("LGPL-2.1", ("gnu lesser general public license", "version 2.1"), ()),
+    ("LGPL-3.0", ("gnu lesser general public license", "version 3"), ()),
+    ("LGPL-2.0", ("gnu library general public license", "version 2"), ()),
+    ("GPL-3.0", ("gnu general public license", "version 3"), ()),
+    ("GPL-2.0", ("gnu general public license", "version 2"), ()),
+    ("Apache-2.0", ("apache license", "version 2.0"), ()),
+    ("MPL-2.0", ("mozilla public license", "2.0"), ()),
+    ("EPL-2.0", ("eclipse public license", "2.0"), ()),
+    ("EPL-1.0", ("eclipse public license", "1.0"), ()),
+    ("EUPL-1.2", ("european union public licence", "1.2"), ()),
+    ("CC0-1.0", ("cc0 1.0 universal",), ()),
+    ("CC-BY-SA-4.0", ("attribution-sharealike 4.0 international",), ()),
+    ("CC-BY-4.0", ("attribution 4.0 international",), ()),
+    ("Unlicense", ("free and unencumbered software released into the public domain",), ()),
+    ("WTFPL", ("do what the fuck you want to",), ()),
+    ("BSL-1.0", ("boost software license",), ()),
+    ("PSF-2.0", ("python software foundation license version 2",), ()),
+    ("Zlib", ("provided 'as-is', without any express or implied warranty", "altered source versions"), ()),
+    ("ISC", ("permission to use, copy, modify, and/or distribute this software for any purpose", "copyright notice and this"), ()),
+    ("ISC", ("permission to use, copy, modify, and distribute this software for any purpose with or without fee",), ()),
+    ("MIT", ("permission is hereby granted, free of charge, to any person obtaining a copy", "the above copyright notice"), ()),
+    ("MIT-0", ("permission is hereby granted, free of charge, to any person obtaining a copy",), ("the above copyright notice",)),
+    ("BSD-4-Clause", ("redistribution and use in source and binary forms", "all advertising materials"), ()),
+    (
+        "BSD-3-Clause",
+        ("redistribution and use in source and binary forms", "redistributions of source code", "endorse or promote"),
+        (),
+    ),
+    ("BSD-2-Clause", ("redistribution and use in source and binary forms", "redistributions of source code"), ()),
+)  # fmt: skip
+# names as people write them: in headers and in the metadata of packages
+_NAMES: tuple[tuple[str, str], ...] = (
+    (r"\bmit(?: license|-license|$)", "MIT"),
+    (r"\bapache(?: software)?[ -](?:license,? ?)?(?:version |v)?2(?:\.0)?\b", "Apache-2.0"),
+    (r"\bbsd[ -]3[ -]clause\b|\bnew bsd\b|\bmodified bsd\b", "BSD-3-Clause"),
+    (r"\bbsd[ -]2[ -]clause\b|\bsimplified bsd\b", "BSD-2-Clause"),
+    (r"\bmpl[ -]?2(?:\.0)?\b|mozilla\.org/mpl/2\.0", "MPL-2.0"),
+    (r"\bpsf license\b|licensed to psf under a contributor agreement", "PSF-2.0"),
+    (r"\bagpl[ -]?v?3", "AGPL-3.0"),
+    (r"\blgpl[ -]?v?3", "LGPL-3.0"),
+    (r"\blgpl[ -]?v?2", "LGPL-2.1"),
+    (r"\bgpl[ -]?v?3", "GPL-3.0"),
+    (r"\bgpl[ -]?v?2", "GPL-2.0"),
+    (r"\bisc license\b", "ISC"),
+)
+_SPDX = re.compile(r"SPDX-License-Identifier:\s*([\w.+() -]+?)\s*(?:\*/|-->|\"|'|$)", re.M)
+_PUNCTUATION = re.compile(r"[\s#*/;%>|\"`“”]+|--+")
+_LICENSE_FILE = re.compile(r"(?:^|/)(?:(?:un)?licen[cs]e|copying|copyright)(?:[.-][\w.-]*)?$", re.I)
+_METADATA_FILE = re.compile(r"(?:^|/)(?:pyproject\.toml|Cargo\.toml|package\.json|setup\.cfg|composer\.json)$")
+_METADATA = re.compile(
+    r"""^\s*["']?license["']?\s*[=:]\s*(?:\{\s*text\s*=\s*)?["']?([\w.+() /-]{2,60}?)["',}\s]*$""", re.M
+)
+_HEADER = 4_096
+
+
+def is_license_file(path: str) -> bool:
+    """Whether a file's name says that it holds a licence or names one for its folder."""
+    return _LICENSE_FILE.search(path) is not None or _METADATA_FILE.search(path) is not None
+
+
+def _plain(text: str) -> str:
+    return _PUNCTUATION.sub(" ", text.lower().replace("’", "'").replace("licence", "license"))
+
+
+def text_license(text: str) -> str:
+    """The identifier of a whole licence text or of a notice in a header; `UNKNOWN` when nothing matches."""
+    if match := _SPDX.search(text):
+        return " ".join(match[1].split())
+    plain = _plain(text)
+    for identifier, needed, absent in _TEXTS:
+        if all(_plain(p) in plain for p in needed) and not any(_plain(p) in plain for p in absent):
+            return identifier
+    return UNKNOWN
+
+
+_HINT = re.compile(r"licen[cs]|spdx|redistribution|permission|copyright", re.I)
+
+
+def file_license(text: str) -> str:
+    """The licence that a file's first 4 KiB state; `UNKNOWN` when they state none."""
+    head = text[:_HEADER]
+    if not _HINT.search(head):
+        return UNKNOWN
+    comment = _comments(head)
+    if (identifier := text_license(comment)) != UNKNOWN:
+        return identifier
+    return _named(comment)
+
+
+def _comments(head: str) -> str:
+    """The leading comment and docstring lines of a file, so that code that merely speaks of licences does not count."""
+    kept: list[str] = []
+    quote = ""
+    for line in head.split("\n"):
+        bare = line.strip()
+        if quote:
+            kept.append(bare)
+            quote = "" if quote in bare else quote
+        elif not bare or bare.startswith(("#", "//", "/*", "*", "--", ";", "%", "<!--", "..")):
+            kept.append(bare)
+            if bare.startswith("/*") and "*/" not in bare:
+                quote = "*/"
+            elif bare.startswith("<!--") and "-->" not in bare:
+                quote = "-->"
+        elif match := re.match(r"[rRuUbB]{0,2}(\"\"\"|''')", bare):
+            kept.append(bare)
+            quote = match[1] if bare.count(match[1]) == 1 else ""
+        else:
+            break
+    return "\n".join(kept)
+
+
+def _named(text: str) -> str:
+    plain = text.lower().replace("licence", "license")
+    return next((identifier for pattern, identifier in _NAMES if re.search(pattern, plain, re.M)), UNKNOWN)
+
+
+class RepositoryLicenses:
+    """The licence that holds in each folder of a repository: that of the nearest licence file going up."""
+
+    def __init__(self, paths: Iterable[str], read: Callable[[str], str | None]) -> None:
+        """`paths` are all files of the source, `read` gives the text of one or None."""
+        self._by_folder: dict[str, str] = {}
+        for path in sorted(filter(is_license_file, paths), key=lambda path: bool(_LICENSE_FILE.search(path))):
+            text = read(path)
+            identifier = UNKNOWN if text is None else self._of(path, text)
+            if identifier != UNKNOWN:
+                self._by_folder[path.rpartition("/")[0]] = identifier
+
+    @staticmethod
+    def _of(path: str, text: str) -> str:
+        if _LICENSE_FILE.search(path):
+            return text_license(text)
+        match = _METADATA.search(text)
+        if match is None:
+            return UNKNOWN
+        named = _named(match[1])
+        return (
+            named
+            if named != UNKNOWN
+            else match[1]
+            if re.fullmatch(r"[A-Z][\w.+-]*-[\d.]+[\w.+-]*", match[1])
+            else UNKNOWN
+        )
+
+    def of(self, path: str) -> str:
+        """The identifier for a file, or `UNKNOWN`."""
+        folder = path.rpartition("/")[0]
+        while True:
+            if folder in self._by_folder:
+                return self._by_folder[folder]
+            if not folder:
+                return UNKNOWN
+            folder = folder.rpartition("/")[0]
+
+    @property
+    def found(self) -> dict[str, str]:
+        """Folder -> identifier, of every licence that was recognised."""
+        return dict(self._by_folder)

@@ -1,0 +1,84 @@
+"""Floor 2, shards: documents as zstd Parquet, and back. The columns are the fields of `core.document.Document`.
+
+Every shard appears under its name only when it is whole. Knows nothing of where documents come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from highrise.core.document import Document
+from highrise.core.errors import InputError
+from highrise.core.files import atomic_write
+
+__all__ = ["SCHEMA", "read_documents", "read_tables", "shard_paths", "write_shards", "write_table"]
+
+SCHEMA = pa.schema(
+    [
+        ("text", pa.large_string()),
+        ("path", pa.string()),
+        ("source", pa.string()),
+        ("repository", pa.string()),
+        ("language", pa.string()),
+        ("license", pa.string()),
+        ("sha256", pa.string()),
+        ("quality", pa.float64()),
+        ("own", pa.bool_()),
+        ("split", pa.string()),
+    ]
+)
+_ROW_GROUP = 2_000
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """One Parquet file, zstd, row groups of 2,000 rows; the same table gives the same bytes."""
+    with atomic_write(path) as file:
+        pq.write_table(table, file, compression="zstd", compression_level=3, row_group_size=_ROW_GROUP)
+
+
+def write_shards(folder: Path, tables: Iterable[pa.Table], *, shard_bytes: int) -> int:
+    """Write `tables` (columns of `SCHEMA`) as `folder/shards/NNNNN.parquet` of about `shard_bytes` text; returns how many."""
+    pending: list[pa.Table] = []
+    size = num_shards = 0
+    for table in tables:
+        pending.append(table.select(SCHEMA.names).cast(SCHEMA))
+        size += table.column("text").nbytes
+        if size >= shard_bytes:
+            write_table(folder / "shards" / f"{num_shards:05d}.parquet", pa.concat_tables(pending))
+            pending, size, num_shards = [], 0, num_shards + 1
+    if pending or not num_shards:
+        whole = pa.concat_tables(pending) if pending else SCHEMA.empty_table()
+        write_table(folder / "shards" / f"{num_shards:05d}.parquet", whole)
+        num_shards += 1
+    return num_shards
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The shards of a data folder in order; `InputError` when there is none."""
+    paths = sorted((folder / "shards").glob("*.parquet"))
+    if not paths:
+        raise InputError(f"{folder} holds no shards/*.parquet; build it with `highrise data build --out {folder}`")
+    return paths
+
+
+def read_tables(folder: Path, *, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of every shard, one at a time."""
+    for path in shard_paths(folder):
+        try:
+            with pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    yield file.read_row_group(group, columns=columns)
+        except pa.ArrowException as error:
+            raise InputError(f"{path} is damaged ({error}); delete {folder} and build again") from error
+
+
+def read_documents(folder: Path, *, split: str | None = None, own: bool | None = None) -> Iterator[Document]:
+    """The documents of a data folder in their order, all or those of one `split` ("train", "validation") or owner."""
+    for table in read_tables(folder):
+        for row in table.to_pylist():
+            if (split is None or row["split"] == split) and (own is None or row["own"] == own):
+                yield Document(**{name: row[name] for name in SCHEMA.names})
