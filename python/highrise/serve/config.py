@@ -1,0 +1,64 @@
+"""Floor 6, configuration: the keys of `[serve]` in an assistant file. Knows no engine; None is derived and printed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from highrise.core.config import Config
+from highrise.core.errors import ConfigError
+
+__all__ = ["ServeConfig"]
+
+
+class ServeConfig(Config, frozen=True, kw_only=True):
+    """How to run a model and where to listen."""
+
+    weights: Literal["stored", "int8", "int4"] = "int4"
+    """"stored" keeps the bits of the file; "int8" and "int4" quantise again at load."""
+    kernels: str = "auto"
+    """Instruction set of the kernels: auto, portable, avx2, avx512, avx512vnni or neon."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 lets the system choose."""
+    threads: int | None = None
+    """Threads of the kernels; None takes the physical cores of this machine."""
+    max_context: int | None = None
+    """Longest prompt plus answer in tokens; None takes what the model and the memory allow."""
+    kv: Literal["fp16", "bf16", "int8", "fp32"] = "fp16"
+    """How keys and values are kept in the pages."""
+    cache_memory: str | None = None
+    """Memory of the page pool, such as "512 MB"; None derives it from the free memory."""
+    step_tokens: int = 256
+    """At most this many tokens are computed in one step, prompts and answers together."""
+    max_running: int = 16
+    """Requests computed at the same time."""
+    max_waiting: int = 256
+    """Requests that may wait; more are refused with 429."""
+    upstream: str | None = None
+    """Base URL of an OpenAI-compatible server to use in place of the own engine."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port is {self.port}; it must be between 0 and 65535")
+        for name in ("step_tokens", "max_running", "max_waiting"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("threads", "max_context"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; it must be at least 1, or left out to be derived")
+        if self.cache_memory is not None:
+            parse_bytes(self.cache_memory, where="cache_memory")
+
+
+_UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+
+def parse_bytes(text: str, *, where: str) -> int:
+    """Bytes of a size such as "512 MB" or "1.5 GiB"."""
+    number, unit = text.strip().rstrip("aAbBcCdDeEfFgGhHiIkKlLmM"), ""
+    unit = text.strip()[len(number) :].lower()
+    try:
+        return int(float(number) * _UNITS[unit])
+    except (KeyError, ValueError):
+        raise ConfigError(f'{where}: cannot read "{text}" as a size; write for example "512 MB" or "2 GiB"') from None
