@@ -1,0 +1,155 @@
+"""Floor 6, answers: the two ways in which an answer leaves the server, as plain ASGI applications.
+
+`JsonAnswer` is one body; `EventStream` sends server-sent events as they come, keeps an idle connection open with
+comments, and stops its source when the client goes away. Knows nothing of what is in the events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from typing import TYPE_CHECKING, TypeVar
+
+from highrise.core.errors import HighriseError
+from highrise.serve.protocol import ApiError
+
+if TYPE_CHECKING:
+    from litestar.types import Receive, Scope, Send
+
+__all__ = ["DONE", "Disconnected", "EventStream", "JsonAnswer", "event", "explain", "unless_disconnected"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("highrise.serve")
+
+DONE = b"data: [DONE]\n\n"
+_KEEP_ALIVE = b": keep-alive\n\n"
+
+
+def event(data: bytes, name: str = "") -> bytes:
+    """One server-sent event; `data` holds no line break."""
+    return (f"event: {name}\n".encode() if name else b"") + b"data: " + data + b"\n\n"
+
+
+def explain(error: Exception) -> ApiError:
+    """Any error as a refusal: the user's own in its words, a fault of ours logged and answered with status 500."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, HighriseError):
+        if error.exit_code == 2:
+            return ApiError(str(error))
+        return ApiError(str(error), status=500, type="server_error")
+    _log.error("a request failed", exc_info=error)
+    return ApiError("The server failed while it answered; its log tells why.", status=500, type="server_error")
+
+
+class Disconnected(Exception):
+    """The client went away before its answer was ready."""
+
+
+async def unless_disconnected(receive: Receive, work: Awaitable[T]) -> T:
+    """Await `work`, and cancel it when the client goes away; the request's body must have been read."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_disconnect(receive))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Disconnected
+    finally:
+        for one in (task, watch):
+            if not one.done():
+                one.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class JsonAnswer:
+    """A body that is ready; `media_type` may name another kind of text."""
+
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+        media_type: str = "application/json",
+    ) -> None:
+        self.body = body
+        self.status = status
+        self.headers = {"content-type": media_type, "content-length": str(len(body)), **(headers or {})}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the body."""
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})  # type: ignore[typeddict-item]
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+class EventStream:
+    """Server-sent events out of `source`; an error on the way becomes an event, then the stream ends."""
+
+    def __init__(
+        self,
+        source: AsyncIterator[bytes],
+        *,
+        headers: dict[str, str] | None = None,
+        keep_alive: float = 15.0,
+    ) -> None:
+        self.source = source
+        self.keep_alive = keep_alive
+        self.headers = {
+            "content-type": "text/event-stream; charset=utf-8",
+            "cache-control": "no-cache",
+            "x-accel-buffering": "no",
+            **(headers or {}),
+        }
+        self._last = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send every event; when the client goes away, close the source at once."""
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})  # type: ignore[typeddict-item]
+        pump = asyncio.ensure_future(self._pump(send))
+        watch = asyncio.ensure_future(_disconnect(receive))
+        idle = asyncio.ensure_future(self._stay_alive(send))
+        try:
+            await asyncio.wait({pump, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if pump.done():
+                idle.cancel()
+                pump.result()
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            for task in (pump, watch, idle):
+                task.cancel()
+            await asyncio.gather(pump, watch, idle, return_exceptions=True)
+
+    async def _pump(self, send: Send) -> None:
+        clock = asyncio.get_running_loop().time
+        source = self.source
+        try:
+            async for data in source:
+                self._last = clock()
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        except Exception as error:
+            await send({"type": "http.response.body", "body": event(explain(error).body()), "more_body": True})
+        finally:
+            if (close := getattr(source, "aclose", None)) is not None:
+                with contextlib.suppress(RuntimeError):
+                    await close()
+
+    async def _stay_alive(self, send: Send) -> None:
+        # An ASGI server writes a message before it first yields, so a comment never lands inside an event.
+        clock = asyncio.get_running_loop().time
+        self._last = clock()
+        while True:
+            await asyncio.sleep(max(self._last + self.keep_alive - clock(), 0.01))
+            if clock() - self._last >= self.keep_alive:
+                self._last = clock()
+                await send({"type": "http.response.body", "body": _KEEP_ALIVE, "more_body": True})

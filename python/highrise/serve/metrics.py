@@ -1,0 +1,108 @@
+"""Floor 6, metrics: what /metrics tells Prometheus, under vLLM's names, so that its dashboards work unchanged.
+
+One registry a server, none of the global state of prometheus-client. Knows nothing of engines: a backend reports to it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+__all__ = ["Metrics", "RequestTimer"]
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
+_BETWEEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5)
+_TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
+
+
+class Metrics:
+    """Counters and histograms of one model; `text()` is the page."""
+
+    def __init__(self, model: str) -> None:
+        self.registry = CollectorRegistry()
+        labels = ["model_name"]
+        self._model = model
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"vllm:{name}", text, labels, registry=self.registry).labels(model)
+
+        def counter(name: str, text: str) -> Counter:
+            return Counter(f"vllm:{name}", text, labels, registry=self.registry).labels(model)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"vllm:{name}", text, labels, buckets=buckets, registry=self.registry).labels(model)
+
+        self.running = gauge("num_requests_running", "Requests in the batch.")
+        self.waiting = gauge("num_requests_waiting", "Requests that wait for room.")
+        self.cache_usage = gauge("kv_cache_usage_perc", "Used part of the key-value pages, 1 is all.")
+        self.prompt_tokens = counter("prompt_tokens", "Prompt tokens processed.")
+        self.generation_tokens = counter("generation_tokens", "Tokens generated.")
+        self.prefix_queries = counter("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.")
+        self.prefix_hits = counter("prefix_cache_hits", "Prompt tokens found in the prefix cache.")
+        self.first_token = histogram("time_to_first_token_seconds", "From arrival to the first token.", _SECONDS)
+        self.between_tokens = histogram("inter_token_latency_seconds", "Between two tokens of a request.", _BETWEEN)
+        self.latency = histogram("e2e_request_latency_seconds", "From arrival to the last token.", _SECONDS)
+        self.request_prompt = histogram("request_prompt_tokens", "Prompt tokens of a request.", _TOKENS)
+        self.request_generation = histogram("request_generation_tokens", "Generated tokens of a request.", _TOKENS)
+        self._success = Counter(
+            "vllm:request_success",
+            "Finished requests by reason.",
+            ["model_name", "finished_reason"],
+            registry=self.registry,
+        )
+        self._refresh: Callable[[], None] = lambda: None
+
+    def refresh_with(self, refresh: Callable[[], None]) -> None:
+        """Call `refresh` before each page, to set the gauges."""
+        self._refresh = refresh
+
+    def timer(self) -> RequestTimer:
+        """Start the clock of one request."""
+        return RequestTimer(self)
+
+    def finished(self, reason: str) -> None:
+        """Count a finished request."""
+        self._success.labels(self._model, reason).inc()
+
+    def text(self) -> bytes:
+        """The page in Prometheus' text format."""
+        self._refresh()
+        return generate_latest(self.registry)
+
+
+class RequestTimer:
+    """The clock of one request; tell it of each delivery and of the end."""
+
+    __slots__ = ("_last", "_metrics", "_started", "generated")
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._started = time.perf_counter()
+        self._last = 0.0
+        self.generated = 0
+
+    def tokens(self, count: int) -> None:
+        """`count` tokens were delivered."""
+        if not count:
+            return
+        now = time.perf_counter()
+        if self.generated:
+            self._metrics.between_tokens.observe((now - self._last) / count)
+        else:
+            self._metrics.first_token.observe(now - self._started)
+        self._last = now
+        self.generated += count
+        self._metrics.generation_tokens.inc(count)
+
+    def end(self, reason: str, *, prompt_tokens: int, cached_tokens: int) -> None:
+        """The request is over, for whatever reason."""
+        metrics = self._metrics
+        metrics.finished(reason)
+        metrics.prompt_tokens.inc(prompt_tokens)
+        metrics.prefix_queries.inc(prompt_tokens)
+        metrics.prefix_hits.inc(cached_tokens)
+        metrics.latency.observe(time.perf_counter() - self._started)
+        metrics.request_prompt.observe(prompt_tokens)
+        metrics.request_generation.observe(self.generated)

@@ -1,0 +1,73 @@
+"""Floor 6, server: listens on a socket and runs an application on it with uvicorn until it is told to stop.
+
+The socket is bound before anything is loaded, so that a port in use is found at once. Knows nothing of the application.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from highrise.core.errors import InputError
+
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp
+
+__all__ = ["address_of", "bind", "run_app"]
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; `InputError` when the port is taken or the address is not ours. Port 0 lets the system choose."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise InputError(
+                f"port {port} on {host} is in use; stop the program that listens there, or choose another with --port"
+            ) from error
+        raise InputError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """The base URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run_app(app: ASGIApp, listener: socket.socket, *, on_ready: Callable[[], None] | None = None) -> None:
+    """Serve `app` until SIGINT or SIGTERM; streams in flight get three seconds to end."""
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=3,
+        lifespan="on",
+    )
+    server = _Server(config, on_ready)
+    server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which tells when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started and self._on_ready is not None:
+            self._on_ready()

@@ -1,0 +1,166 @@
+"""An engine that says what the test wrote: same interface as the real one, no model, a byte as a token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from highrise.serve.engine_backend import EngineBackend
+from highrise.serve.request import Output, Request, TokenLogprob
+
+EOS = 256
+
+
+class ByteTokenizer:
+    vocab_size = 257
+    special_tokens = {"<eos>": EOS}
+    eos_ids = (EOS,)
+
+    def encode(self, text: str, *, special: object = "none") -> list[int]:
+        return list(text.encode())
+
+    def count(self, text: str, limit: int | None = None) -> int:
+        return len(text.encode())
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(one for one in ids if one < 256).decode("utf-8", "replace")
+
+    def token(self, token: int) -> bytes:
+        return bytes([token]) if token < 256 else b"<eos>"
+
+
+@dataclass
+class ScriptedPrompt:
+    ids: list[int]
+
+
+@dataclass
+class ScriptedCall:
+    name: str
+    arguments_json: str
+
+
+class ScriptedPrompts:
+    supports_infill = True
+    stop_ids = (EOS,)
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def chat(self, messages: list[dict[str, Any]], *, tools: Any = None, add_generation_prompt: bool = True) -> ScriptedPrompt:
+        self.seen.append((messages, tools))
+        return ScriptedPrompt(list("".join(f"{one['role']}:{one['content']}\n" for one in messages).encode()))
+
+    def infill(self, prefix: str, suffix: str, *, extra: Any = (), path: Any = None, repository: Any = None) -> ScriptedPrompt:
+        self.seen.append((prefix, suffix, tuple(extra), path))
+        text = "".join(f"<file>{name}\n{body}" for name, body in extra) + f"<pre>{prefix}<suf>{suffix}<mid>"
+        return ScriptedPrompt(list(text.encode()))
+
+    def parse_tool_calls(self, text: str) -> tuple[str, list[ScriptedCall]]:
+        import json
+
+        calls = []
+        rest = text
+        if "<tool_call>" in text:
+            rest, _, tail = text.partition("<tool_call>")
+            try:
+                found, _ = json.JSONDecoder().raw_decode(tail.strip())
+                calls.append(ScriptedCall(found["name"], json.dumps(found["arguments"])))
+            except (ValueError, KeyError):
+                return text, []
+        return rest, calls
+
+
+@dataclass
+class ScriptedRunner:
+    """Gives the script's text, a byte a token, `delay` seconds apart; remembers what was asked and cancelled."""
+
+    say: Callable[[str], str]
+    delay: float = 0.0
+    asked: list[Request] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    alive: bool = True
+
+    def stats(self) -> Any:
+        return SimpleNamespace(num_running=1, num_waiting=0, page_usage=0.5)
+
+    def close(self) -> None:
+        self.alive = False
+
+    async def generate(self, request: Request) -> AsyncIterator[Output]:
+        self.asked.append(request)
+        sampling = request.sampling
+        data = self.say(bytes(one for one in request.prompt_ids if one < 256).decode("utf-8", "replace")).encode()
+        ids = [*data, EOS]
+        limit = len(ids) if sampling.max_tokens is None else sampling.max_tokens
+        finished = False
+        text = data.decode()
+        ended = len(text)
+        for stop in sampling.stop:
+            if stop in text:
+                ended = min(ended, text.index(stop))
+        out = 0
+        try:
+            for number, token in enumerate(ids[:limit] or [EOS]):
+                await asyncio.sleep(self.delay)
+                piece = chr(token) if token < 256 and out < ended else ""
+                out += 1
+                reason = None
+                if token == EOS or (out >= ended and ended < len(text)):
+                    reason = "stop"
+                elif number + 1 == limit:
+                    reason = "length"
+                logprobs = None
+                if sampling.logprobs is not None:
+                    logprobs = (TokenLogprob(token, -0.5, ((token, -0.5), (65, -1.5))[: sampling.logprobs]),)
+                prompt_logprobs = None
+                if sampling.echo and sampling.logprobs is not None and number == 0:
+                    prompt_logprobs = (None, *(TokenLogprob(one, -1.0) for one in request.prompt_ids[1:]))
+                finished = reason is not None
+                yield Output(
+                    request_id=request.id,
+                    ids=(token,),
+                    text=piece,
+                    logprobs=logprobs,
+                    prompt_logprobs=prompt_logprobs,
+                    finish_reason=reason,  # type: ignore[arg-type]
+                    num_prompt_tokens=len(request.prompt_ids),
+                    num_cached_tokens=3,
+                    num_generated=number + 1,
+                )
+                if finished:
+                    return
+        finally:
+            if not finished:
+                self.cancelled.append(request.id)
+
+
+class ScriptedEmbedder:
+    name = "scripted-embedder"
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        import numpy as np
+
+        rows = np.array([[len(text), text.count("a"), 1.0, 2.0] for text in texts], dtype=np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def count(self, text: str) -> int:
+        return len(text.split())
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(map(str, ids))
+
+
+def scripted_backend(
+    say: Callable[[str], str] | str, *, delay: float = 0.0, max_context: int = 1000, max_waiting: int = 64, embedder: Any = None
+) -> EngineBackend:
+    """An `EngineBackend` over a scripted engine."""
+    speak = (lambda _prompt: say) if isinstance(say, str) else say
+    engine = SimpleNamespace(
+        name="scripted", tokenizer=ByteTokenizer(), prompts=ScriptedPrompts(), max_context=max_context
+    )
+    runner = ScriptedRunner(speak, delay=delay)
+    return EngineBackend(engine, runner, embedder=embedder, max_waiting=max_waiting)  # type: ignore[arg-type]
