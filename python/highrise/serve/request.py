@@ -21,6 +21,12 @@ MAX_LOGPROBS = 20
 MAX_STOPS = 16
 
 
+def _between(name: str, value: float, low: float, high: float, *, above: bool = False) -> None:
+    if not math.isfinite(value) or value > high or (value <= low if above else value < low):
+        span = f"above {low} and at most {high}" if above else f"between {low} and {high}"
+        raise InputError(f"{name} is {value}; it must be {span}")
+
+
 class Priority:
     """Who goes first: a smaller number before a larger one, first come first served within one."""
 
@@ -132,9 +138,3 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     num_cached_tokens: int = 0
     """Prompt tokens whose keys and values were found in the cache."""
     num_generated: int = 0
-
-
-def _between(name: str, value: float, low: float, high: float, *, above: bool = False) -> None:
-    if not math.isfinite(value) or value > high or (value <= low if above else value < low):
-        span = f"above {low} and at most {high}" if above else f"between {low} and {high}"
-        raise InputError(f"{name} is {value}; it must be {span}")
