@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -50,11 +51,15 @@ class ScriptedPrompts:
     def __init__(self) -> None:
         self.seen: list[Any] = []
 
-    def chat(self, messages: list[dict[str, Any]], *, tools: Any = None, add_generation_prompt: bool = True) -> ScriptedPrompt:
+    def chat(
+        self, messages: list[dict[str, Any]], *, tools: Any = None, add_generation_prompt: bool = True
+    ) -> ScriptedPrompt:
         self.seen.append((messages, tools))
         return ScriptedPrompt(list("".join(f"{one['role']}:{one['content']}\n" for one in messages).encode()))
 
-    def infill(self, prefix: str, suffix: str, *, extra: Any = (), path: Any = None, repository: Any = None) -> ScriptedPrompt:
+    def infill(
+        self, prefix: str, suffix: str, *, extra: Any = (), path: Any = None, repository: Any = None
+    ) -> ScriptedPrompt:
         self.seen.append((prefix, suffix, tuple(extra), path))
         text = "".join(f"<file>{name}\n{body}" for name, body in extra) + f"<pre>{prefix}<suf>{suffix}<mid>"
         return ScriptedPrompt(list(text.encode()))
@@ -97,19 +102,16 @@ class ScriptedRunner:
         ids = [*data, EOS]
         limit = len(ids) if sampling.max_tokens is None else sampling.max_tokens
         finished = False
-        text = data.decode()
-        ended = len(text)
-        for stop in sampling.stop:
-            if stop in text:
-                ended = min(ended, text.index(stop))
+        ended = min([len(data), *(data.index(one.encode()) for one in sampling.stop if one.encode() in data)])
+        decoder = codecs.getincrementaldecoder("utf-8")()
         out = 0
         try:
             for number, token in enumerate(ids[:limit] or [EOS]):
                 await asyncio.sleep(self.delay)
-                piece = chr(token) if token < 256 and out < ended else ""
+                piece = decoder.decode(bytes([token])) if token < 256 and out < ended else ""
                 out += 1
                 reason = None
-                if token == EOS or (out >= ended and ended < len(text)):
+                if token == EOS or (out >= ended and ended < len(data)):
                     reason = "stop"
                 elif number + 1 == limit:
                     reason = "length"
@@ -155,7 +157,12 @@ class ScriptedEmbedder:
 
 
 def scripted_backend(
-    say: Callable[[str], str] | str, *, delay: float = 0.0, max_context: int = 1000, max_waiting: int = 64, embedder: Any = None
+    say: Callable[[str], str] | str,
+    *,
+    delay: float = 0.0,
+    max_context: int = 1000,
+    max_waiting: int = 64,
+    embedder: Any = None,
 ) -> EngineBackend:
     """An `EngineBackend` over a scripted engine."""
     speak = (lambda _prompt: say) if isinstance(say, str) else say

@@ -272,9 +272,12 @@ def test_operation_routes(url: str) -> None:
         assert f"vllm:{name}" in page
     assert 'vllm:request_success_total{finished_reason="stop",model_name="scripted"}' in page
     schema = httpx.get(f"{url}/openapi.json").json()
-    assert "messages" in schema["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"][
-        "schema"
-    ]["properties"]
+    assert (
+        "messages"
+        in schema["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"][
+            "properties"
+        ]
+    )
     docs = httpx.get(f"{url}/docs").text
     assert "/v1/completions" in docs
     assert "<script" not in docs
@@ -309,7 +312,13 @@ def test_request_id_comes_back(url: str) -> None:
         ("/v1/completions", {"prompt": "a" * 1000, "stream": True}, 400, "prompt", "context_length_exceeded"),
         ("/v1/completions", {"prompt": "a", "model": "gpt-9"}, 404, "model", "model_not_found"),
         ("/v1/chat/completions", {"messages": []}, 400, "messages", None),
-        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a" * 1000}]}, 400, "messages", "context_length_exceeded"),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "a" * 1000}]},
+            400,
+            "messages",
+            "context_length_exceeded",
+        ),
         (
             "/v1/chat/completions",
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},

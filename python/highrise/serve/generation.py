@@ -30,11 +30,13 @@ _MAX_CHOICES = 32
 class Piece(NamedTuple):
     """What choice `index` has gained."""
 
-    index: int
+    choice: int
     output: Output
 
 
-def sampling_of(request: SamplingFields, *, max_tokens: int, logprobs: int | None = None, echo: bool = False) -> Sampling:
+def sampling_of(
+    request: SamplingFields, *, max_tokens: int, logprobs: int | None = None, echo: bool = False
+) -> Sampling:
     """The engine's sampling of a wire request; a value out of range is an `ApiError` that names the field."""
     stop = [request.stop] if isinstance(request.stop, str) else list(request.stop or ())
     bias: dict[int, float] = {}
@@ -101,7 +103,9 @@ class Generation:
                 headers={"retry-after": "1"},
             )
 
-    def start(self, prompt_ids: list[int], sampling: Sampling, *, count: int = 1, priority: int = 0) -> list[AsyncGenerator[Output, None]]:
+    def start(
+        self, prompt_ids: list[int], sampling: Sampling, *, count: int = 1, priority: int = 0
+    ) -> list[AsyncGenerator[Output, None]]:
         """`count` streams over the same prompt; with a seed each choice gets its own."""
         self.check_room(count)
         streams = []

@@ -18,7 +18,7 @@ from litestar.types import ASGIApp, ExceptionHandlersMap
 from highrise.core.errors import HighriseError
 from highrise.serve.answers import DONE, Disconnected, EventStream, JsonAnswer, event, explain, unless_disconnected
 from highrise.serve.backend import Backend
-from highrise.serve.openapi import openapi_config, operation_with_body
+from highrise.serve.openapi import openapi_config, openapi_json, operation_with_body
 from highrise.serve.protocol import (
     ApiError,
     ChatRequest,
@@ -77,8 +77,8 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
         return await answer(request, backend.models())
 
     @get("/v1/models/{model:path}", summary="One model", tags=["OpenAI"])
-    async def model(request: AnyRequest, model: str) -> ASGIApp:
-        wanted = model.lstrip("/")
+    async def model(request: AnyRequest) -> ASGIApp:
+        wanted = str(request.path_params["model"]).lstrip("/")
         for one in (await backend.models()).data:
             if one.id == wanted:
                 return JsonAnswer(encode(one), headers={"x-request-id": request_id(request)})
@@ -186,7 +186,7 @@ async def _first(work: Awaitable[list[Any]]) -> object:
 def serve_app(backend: Backend, *, keep_alive: float = 15.0) -> Litestar:
     """The application of floor 6 alone: the routes and their page of documentation at /docs."""
     return Litestar(
-        route_handlers=serve_routes(backend, keep_alive=keep_alive),
+        route_handlers=[*serve_routes(backend, keep_alive=keep_alive), openapi_json],
         exception_handlers=error_handlers(),
         openapi_config=openapi_config("Highrise: a model over the OpenAI protocol"),
         on_shutdown=[backend.close],

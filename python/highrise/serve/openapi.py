@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from litestar import Request
+from litestar import Request, Response, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
 from highrise import __version__
 
-__all__ = ["openapi_config", "operation_with_body"]
+__all__ = ["openapi_config", "openapi_json", "operation_with_body"]
 
 
 def openapi_config(title: str) -> OpenAPIConfig:
@@ -27,9 +27,15 @@ def openapi_config(title: str) -> OpenAPIConfig:
     return OpenAPIConfig(
         title=title,
         version=__version__,
-        path="/",
-        render_plugins=[JsonRenderPlugin(path="/openapi.json"), _Page(path="/docs")],
+        path="/docs",  # at "/" Litestar would answer every unknown path with 405
+        render_plugins=[_Page(path="/"), JsonRenderPlugin(path="/openapi.json")],
     )
+
+
+@get("/openapi.json", include_in_schema=False, sync_to_thread=False)
+def openapi_json(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """The description where OpenAI-compatible servers have it."""
+    return Response(msgspec.json.encode(request.app.openapi_schema.to_schema()), media_type="application/json")
 
 
 def operation_with_body(kind: type[Any]) -> type[Operation]:

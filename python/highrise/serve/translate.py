@@ -148,9 +148,7 @@ def chat_logprobs(tokenizer: Tokenizer, output: Output) -> list[TokenLogprob]:
             other = tokenizer.token(token)
             top.append(TopLogprob(token=other.decode("utf-8", "replace"), logprob=logprob, bytes=list(other)))
         found.append(
-            TokenLogprob(
-                token=raw.decode("utf-8", "replace"), logprob=entry.logprob, bytes=list(raw), top_logprobs=top
-            )
+            TokenLogprob(token=raw.decode("utf-8", "replace"), logprob=entry.logprob, bytes=list(raw), top_logprobs=top)
         )
     return found
 
