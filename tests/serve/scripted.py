@@ -17,7 +17,6 @@ EOS = 256
 
 class ByteTokenizer:
     vocab_size = 257
-    special_tokens = {"<eos>": EOS}
     eos_ids = (EOS,)
 
     def encode(self, text: str, *, special: object = "none") -> list[int]:

@@ -18,7 +18,7 @@ from highrise.serve.protocol import ApiError
 if TYPE_CHECKING:
     from litestar.types import Receive, Scope, Send
 
-__all__ = ["DONE", "Disconnected", "EventStream", "JsonAnswer", "event", "explain", "unless_disconnected"]
+__all__ = ["DONE", "DisconnectedError", "EventStream", "JsonAnswer", "event", "explain", "unless_disconnected"]
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ def explain(error: Exception) -> ApiError:
     return ApiError("The server failed while it answered; its log tells why.", status=500, type="server_error")
 
 
-class Disconnected(Exception):
+class DisconnectedError(Exception):
     """The client went away before its answer was ready."""
 
 
@@ -57,7 +57,7 @@ async def unless_disconnected(receive: Receive, work: Awaitable[T]) -> T:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise Disconnected
+        raise DisconnectedError
     finally:
         for one in (task, watch):
             if not one.done():
@@ -88,7 +88,7 @@ class JsonAnswer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the body."""
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})  # type: ignore[typeddict-item]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
@@ -115,7 +115,7 @@ class EventStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send every event; when the client goes away, close the source at once."""
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})  # type: ignore[typeddict-item]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         pump = asyncio.ensure_future(self._pump(send))
         watch = asyncio.ensure_future(_disconnect(receive))
         idle = asyncio.ensure_future(self._stay_alive(send))

@@ -1,7 +1,7 @@
 """Floor 6, backend: the agreement between the routes and whatever answers behind them.
 
-A backend takes the wire's requests, gives the wire's answers, and refuses with `ApiError`. It knows prompts, sampling and
-token counts, and nothing of HTTP. Ours is `serve/engine_backend.py`, another server is `serve/upstream.py`.
+A backend takes the wire's requests, gives the wire's answers, and refuses with `ApiError`. It knows prompts, sampling
+and token counts, and nothing of HTTP. Ours is `serve/engine_backend.py`, another server is `serve/upstream.py`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from litestar.response import Response
 from litestar.types import ASGIApp, ExceptionHandlersMap
 
 from highrise.core.errors import HighriseError
-from highrise.serve.answers import DONE, Disconnected, EventStream, JsonAnswer, event, explain, unless_disconnected
+from highrise.serve.answers import DONE, DisconnectedError, EventStream, JsonAnswer, event, explain, unless_disconnected
 from highrise.serve.backend import Backend
 from highrise.serve.openapi import openapi_config, openapi_json, operation_with_body
 from highrise.serve.protocol import (
@@ -195,7 +195,13 @@ def serve_app(backend: Backend, *, keep_alive: float = 15.0) -> Litestar:
 
 def error_handlers() -> ExceptionHandlersMap:
     """Every error in OpenAI's shape; an application hands them to Litestar for routes that do not exist, too."""
-    return {HTTPException: _http_error, Disconnected: _gone, ApiError: _error, HighriseError: _error, Exception: _error}
+    return {
+        HTTPException: _http_error,
+        DisconnectedError: _gone,
+        ApiError: _error,
+        HighriseError: _error,
+        Exception: _error,
+    }
 
 
 def _error(request: AnyRequest, error: Exception) -> Response[bytes]:

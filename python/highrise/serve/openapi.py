@@ -87,7 +87,8 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         for name, value in schema.get("properties", {}).items()
     )
     about = html.escape(schema.get("description", ""))
-    return f"<details class=row><summary>{head} <span>{summary}</span></summary><p>{about}</p><table>{rows}</table></details>"
+    head = f"<summary>{head} <span>{summary}</span></summary>"
+    return f"<details class=row>{head}<p>{about}</p><table>{rows}</table></details>"
 
 
 def _kind(schema: dict[str, Any]) -> str:
@@ -109,5 +110,6 @@ code{font-family:ui-monospace,monospace}.get,.post{font-weight:700}.get{color:#2
 .row{border:1px solid var(--line);border-radius:8px;padding:.5rem .8rem;margin:.4rem 0}summary{cursor:pointer}
 .row span{opacity:.75;margin-left:.5rem}table{border-collapse:collapse;margin:.5rem 0}
 td{border-top:1px solid var(--line);padding:.25rem .8rem .25rem 0;vertical-align:top}
-</style><h1>{title}</h1><p>The machine-readable form is <a href="/openapi.json">/openapi.json</a>. * marks what is required.</p>
+</style><h1>{title}</h1>
+<p>The machine-readable form is <a href="/openapi.json">/openapi.json</a>. * marks what is required.</p>
 {body}</html>"""

@@ -165,7 +165,7 @@ class InfillExtra(msgspec.Struct):
 
 
 class CompletionRequest(SamplingFields, kw_only=True):
-    """POST /v1/completions. With `suffix` it fills the middle; `path`, `repository` and `input_extra` are Highrise's."""
+    """POST /v1/completions. `suffix` asks for the middle; `path`, `repository` and `input_extra` are Highrise's."""
 
     prompt: str | list[str | int | list[int]]
     suffix: str | None = None

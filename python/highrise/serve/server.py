@@ -22,7 +22,7 @@ __all__ = ["address_of", "bind", "run_app"]
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; `InputError` when the port is taken or the address is not ours. Port 0 lets the system choose."""
+    """A listening socket; `InputError` when the port is taken or the address is not ours. Port 0: the system chooses."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -48,7 +48,7 @@ def address_of(listener: socket.socket) -> str:
 def run_app(app: ASGIApp, listener: socket.socket, *, on_ready: Callable[[], None] | None = None) -> None:
     """Serve `app` until SIGINT or SIGTERM; streams in flight get three seconds to end."""
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         log_level=logging.WARNING,
         access_log=False,
         server_header=False,

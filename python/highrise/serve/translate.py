@@ -1,7 +1,7 @@
 """Floor 6, translation: small pure pieces between the wire's fields and the engine's.
 
-Messages to plain dicts, tool choices to a forced beginning, token log-probabilities to both of OpenAI's shapes, counts to
-usage. Knows neither the engine's loop nor HTTP.
+Messages to plain dicts, tool choices to a forced beginning, token log-probabilities to both of OpenAI's shapes, counts
+to usage. Knows neither the engine's loop nor HTTP.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def chat_reason(reason: str | None, has_calls: bool) -> str:
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:
     """A token alone as text; bytes that are no text of their own become a replacement sign."""
-    return tokenizer.token(token).decode("utf-8", "replace")
+    text: str = tokenizer.token(token).decode("utf-8", "replace")
+    return text
 
 
 def chat_logprobs(tokenizer: Tokenizer, output: Output) -> list[TokenLogprob]:
@@ -227,4 +228,5 @@ def shorten(vectors: np.ndarray[Any, Any], dimensions: int) -> np.ndarray[Any, A
             f"'dimensions' is {dimensions}; this model's vectors have {vectors.shape[1]}.", param="dimensions"
         )
     short = vectors[:, :dimensions]
-    return short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12)
+    unit: np.ndarray[Any, Any] = short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12)
+    return unit
