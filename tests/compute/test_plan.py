@@ -232,7 +232,9 @@ def test_every_device_has_its_sources_and_sane_figures() -> None:
 
 def test_shape_from_a_folder_equals_the_known_one(tmp_path: Path) -> None:
     known = known_shapes()["qwen2.5-coder-0.5b"]
-    config = {key: value for key, value in msgspec.to_builtins(known).items() if key not in ("head_dim", "attention_bias")}
+    config = {
+        key: value for key, value in msgspec.to_builtins(known).items() if key not in ("head_dim", "attention_bias")
+    }
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "qwen2", "architectures": ["X"]}))
     assert shape_of(str(tmp_path)) == known
 
