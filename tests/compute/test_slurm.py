@@ -14,7 +14,7 @@ from highrise.compute.adapters.slurm import SlurmLauncher
 from highrise.compute.jobs import Job
 from tests.compute import slurm_cluster
 
-"""DEN = """\
+GOLDEN = """\
 #!/bin/bash
 #SBATCH --job-name=pretrain
 #SBATCH --nodes=2
@@ -33,8 +33,7 @@ export MASTER_ADDR="${address:-$head_node}"
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 
 exec srun --kill-on-bad-exit=1 --cpus-per-task=96 torchrun --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node=8 \
---rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT" train.py --note 'it'"'"'s
-$HOME'
+--rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT" train.py --note 'it'"'"'s $HOME'
 """
 
 
@@ -69,7 +68,8 @@ def launch(cluster: dict[str, str], folder: Path, *arguments: str) -> subprocess
 
 def test_two_nodes_run_and_see_their_devices(cluster: dict[str, str], tmp_path: Path) -> None:
     show = 'echo "$SLURMD_NODENAME $CUDA_VISIBLE_DEVICES $MASTER_ADDR $SLURM_JOB_NUM_NODES"'
-    done = launch(cluster, tmp_path, "--nodes", "2", "--gpus", "4", "--wait", "--log", "out.log", "--", "sh", "-c", show)
+    options = ["--nodes", "2", "--gpus", "4", "--wait", "--log", "out.log"]
+    done = launch(cluster, tmp_path, *options, "--", "sh", "-c", show)
     assert done.returncode == 0, done.stderr
     assert "ended" in done.stdout
     lines = sorted((tmp_path / "out.log").read_text().splitlines())
