@@ -148,12 +148,6 @@ class ScriptedEmbedder:
         rows = np.array([[len(text), text.count("a"), 1.0, 2.0] for text in texts], dtype=np.float32)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
-    def count(self, text: str) -> int:
-        return len(text.split())
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return " ".join(map(str, ids))
-
 
 def scripted_backend(
     say: Callable[[str], str] | str,

@@ -18,7 +18,7 @@ class AgentConfig(Config, frozen=True, kw_only=True):
     completion: bool = True
     """Ghost text for editors; false leaves /v1/completions with `suffix` and /infill out."""
     tools: tuple[ToolName, ...] = ("search", "terminal", "linter")
-    """search: the sources and their files; linter: linters; terminal: tests and builds. The last two run in a sandbox."""
+    """search: the sources and their files; linter: linters; terminal: tests and builds, both in a sandbox."""
     max_steps: int = 6
     """Rounds of tool calls in one answer of the agent."""
     chat_context: int = 1024

@@ -84,15 +84,11 @@ class Backend(Protocol):
 
 
 class Embedder(Protocol):
-    """A model that turns texts into vectors."""
+    """A model that turns texts into vectors; `highrise.encode.minilm.MiniLm` is one."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What /v1/models calls it."""
 
     def embed(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
         """float32 (num_texts, dimensions), rows of length 1."""
-
-    def count(self, text: str) -> int:
-        """Tokens of `text`."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids of this model."""

@@ -2,8 +2,41 @@
 
 from __future__ import annotations
 
-from highrise.core.command import Command
+from highrise.core.command import Argument, Command
 
 __all__ = ["COMMANDS"]
 
-COMMANDS: tuple[Command, ...] = ()
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        path=("serve",),
+        help="floor 6: run one model over the OpenAI protocol until Ctrl-C",
+        example="highrise serve smollm2-135m --port 8080 --threads 2 --weights int4",
+        run="highrise.serve.cli:serve",
+        arguments=(
+            Argument(names=("model",), help="a name of the catalogue, a GGUF file, or a folder with safetensors"),
+            Argument(names=("--host",), help="address to listen on (127.0.0.1)", default="127.0.0.1"),
+            Argument(
+                names=("--port",), help="port to listen on, 0 lets the system choose (8080)", type=int, default=8080
+            ),
+            Argument(names=("--threads",), help="threads of the kernels (the physical cores)", type=int, metavar="N"),
+            Argument(
+                names=("--weights",),
+                help="keep the stored bits, or quantise again at load (stored)",
+                choices=("stored", "int8", "int4"),
+                default="stored",
+            ),
+            Argument(names=("--kernels",), help="instruction set: auto, portable, avx2, ... (auto)", default="auto"),
+            Argument(names=("--adapter",), help="a LoRA adapter in PEFT's format", metavar="FOLDER"),
+            Argument(names=("--embedder",), help="an embedding model for /v1/embeddings, such as minilm-l6"),
+            Argument(names=("--max-context",), help="longest prompt plus answer in tokens", type=int, metavar="N"),
+            Argument(
+                names=("--max-waiting",),
+                help="requests held at a time, more get 429 (256)",
+                type=int,
+                default=256,
+                metavar="N",
+            ),
+            Argument(names=("--name",), help="the name in /v1/models (the model's own)"),
+        ),
+    ),
+)

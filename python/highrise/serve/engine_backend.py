@@ -151,11 +151,13 @@ class EngineBackend:
     @property
     def max_context(self) -> int:
         """Longest prompt plus answer in tokens."""
-        return self.engine.max_context
+        length: int = self.engine.max_context
+        return length
 
     def count_tokens(self, text: str) -> int:
         """Tokens of `text` under the engine's vocabulary."""
-        return self._tokenizer.count(text)
+        count: int = self._tokenizer.count(text)
+        return count
 
     async def health(self) -> None:
         """The engine's thread is alive."""
@@ -302,17 +304,17 @@ class EngineBackend:
         )
         return prompt.ids, window.truncated
 
-    def _ids(self, prompt: str | list[int]) -> list[int]:
+    def _ids(self, prompt: str | list[int], param: str = "prompt") -> list[int]:
         if isinstance(prompt, str):
             return self._tokenizer.encode(prompt, special="all")
         for token in prompt:
             if not 0 <= token < self._tokenizer.vocab_size:
                 raise ApiError(
-                    f"The token id {token} is not in the vocabulary of {self._tokenizer.vocab_size} tokens.",
-                    param="prompt",
+                    f"The token id {token} is not among the {self._tokenizer.vocab_size} of the vocabulary.",
+                    param=param,
                 )
         if not prompt:
-            raise ApiError("The prompt is empty; there is nothing to continue.", param="prompt")
+            raise ApiError("The prompt is empty; there is nothing to continue.", param=param)
         return prompt
 
     def _room(self, ids: Sequence[int], param: str) -> int:
@@ -322,8 +324,8 @@ class EngineBackend:
 
     def _too_long(self, length: int, param: str) -> ApiError:
         return ApiError(
-            f"This model's maximum context length is {self.max_context} tokens, but the request needs {length} and room "
-            "for the answer; shorten it.",
+            f"This model's maximum context length is {self.max_context} tokens, but the request needs {length} and "
+            "room for the answer; shorten it.",
             param=param,
             code="context_length_exceeded",
         )
@@ -534,7 +536,7 @@ class EngineBackend:
     # ------------------------------------------------------------------------------------------ vectors, token ids
 
     async def embed(self, request: EmbeddingRequest) -> EmbeddingList:
-        """One vector a text, from the embedding model."""
+        """One vector a text. Token ids are read, and tokens counted, under the served model's vocabulary."""
         embedder = self.embedder
         if embedder is None:
             raise ApiError(
@@ -544,11 +546,11 @@ class EngineBackend:
                 code="model_not_found",
             )
         inputs = split_prompts(request.input, "input")
-        texts = [one if isinstance(one, str) else embedder.decode(one) for one in inputs]
+        texts = [one if isinstance(one, str) else self._tokenizer.decode(self._ids(one, "input")) for one in inputs]
         vectors = await asyncio.to_thread(embedder.embed, texts)
         if request.dimensions is not None:
             vectors = shorten(vectors, request.dimensions)
-        tokens = sum(embedder.count(text) for text in texts)
+        tokens = sum(self.count_tokens(text) for text in texts)
         form = request.encoding_format or "float"
         data = [Embedding(index=index, embedding=encode_floats(row, form)) for index, row in enumerate(vectors)]
         return EmbeddingList(data=data, model=embedder.name, usage=EmbeddingUsage(tokens, tokens))
@@ -570,5 +572,5 @@ class EngineBackend:
     async def detokenize(self, request: DetokenizeRequest) -> Detokenized:
         """Token ids as text."""
         self._check_model(request.model)
-        text = self._tokenizer.decode(self._ids(request.tokens)) if request.tokens else ""
+        text = self._tokenizer.decode(self._ids(request.tokens, "tokens")) if request.tokens else ""
         return Detokenized(text, text)

@@ -22,7 +22,7 @@ __all__ = ["address_of", "bind", "run_app"]
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; `InputError` when the port is taken or the address is not ours. Port 0: the system chooses."""
+    """A listening socket, port 0 for any free one; `InputError` when the port is taken or the address is not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
