@@ -9,17 +9,11 @@ use std::process::Command;
 /// Instruction-set suffix of a file stem, the architecture it belongs to, its compiler flags.
 const ISA_FLAGS: &[(&str, &str, &[&str])] = &[
     ("_avx2", "x86_64", &["-mavx2", "-mfma", "-mf16c"]),
-    (
-        "_avx512",
-        "x86_64",
-        &["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"],
-    ),
+    ("_avx512", "x86_64", &["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]),
     (
         "_avx512vnni",
         "x86_64",
-        &[
-            "-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni",
-        ],
+        &["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
     ),
     ("_neon", "aarch64", &[]),
 ];
@@ -90,11 +84,8 @@ fn main() {
         if *needs != architecture {
             continue;
         }
-        let files: Vec<PathBuf> = special
-            .iter()
-            .filter(|path| isa_of(path).is_some_and(|(own, ..)| own == suffix))
-            .cloned()
-            .collect();
+        let files: Vec<PathBuf> =
+            special.iter().filter(|path| isa_of(path).is_some_and(|(own, ..)| own == suffix)).cloned().collect();
         compile(&format!("highrise_kernels{suffix}"), &files, &root, flags, &[]);
     }
     println!("cargo:rustc-link-lib=pthread");

@@ -1,1 +1,18 @@
 //! Floor 3, encode: exact byte-level BPE, encoding and training. Knows nothing of Python or prompts.
+
+pub mod alphabet;
+mod cache;
+pub mod error;
+pub mod merge;
+pub mod special;
+pub mod split;
+pub mod stream;
+pub mod tokenizer;
+pub mod unicode;
+mod unicode_ranges;
+pub mod vocab;
+
+pub use error::Error;
+pub use split::Scheme;
+pub use tokenizer::{Allowed, SpecialToken, Tokenizer};
+pub use vocab::Vocabulary;

@@ -1,8 +1,363 @@
 //! Floor `encode` as Python sees it: conversions only, the work is in `highrise-encode`.
+//!
+//! Texts of more than about a kilobyte are encoded with the interpreter free; below that, giving it back and taking it
+//! again costs more than the work.
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use highrise_encode::alphabet::Alphabet;
+use highrise_encode::special::SpecialMatcher;
+use highrise_encode::stream::Utf8Stream;
+use highrise_encode::{Allowed, Error, Scheme, SpecialToken, Tokenizer, Vocabulary};
+use numpy::{PyArray1, PyReadonlyArray1};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyInt, PyList, PyString};
+
+/// Below this many bytes of text the interpreter is not given free.
+const DETACH_BYTES: usize = 1024;
+
+/// Every error of the crate is bad input; a panic is a failure of ours.
+fn raise(py: Python<'_>, class: &str, message: String) -> PyErr {
+    match py.import("highrise.core.errors").and_then(|module| module.getattr(class)?.call1((message.clone(),))) {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(_) => PyRuntimeError::new_err(message),
+    }
+}
+
+fn to_python<T>(py: Python<'_>, result: Result<T, Error>) -> PyResult<T> {
+    result.map_err(|error| raise(py, "InputError", error.to_string()))
+}
+
+/// Runs `work`, with the interpreter free if it may take long; a panic becomes an exception that can be caught.
+fn run<T: Send>(py: Python<'_>, long: bool, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
+    let caught = move || catch_unwind(AssertUnwindSafe(work));
+    match if long { py.detach(caught) } else { caught() } {
+        Ok(result) => to_python(py, result),
+        Err(panic) => {
+            let reason = panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_string())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "unknown reason".into());
+            Err(raise(py, "EncodeError", format!("the tokenizer failed inside ({reason}); please report the input")))
+        }
+    }
+}
+
+fn scheme_of(py: Python<'_>, name: &str) -> PyResult<Scheme> {
+    to_python(py, Scheme::from_name(name).ok_or_else(|| Error::UnknownScheme(name.into())))
+}
+
+/// (text, id, found in plain text too)
+type SpecialArgument = (String, u32, bool);
+
+fn specials_of(specials: Vec<SpecialArgument>) -> Vec<SpecialToken> {
+    specials.into_iter().map(|(text, id, in_plain_text)| SpecialToken { text, id, in_plain_text }).collect()
+}
+
+/// A byte-level BPE tokenizer; see `highrise.encode.tokenizer` for the words.
+#[pyclass(frozen, module = "highrise._native")]
+struct BytePairTokenizer {
+    inner: Tokenizer,
+    /// One integer object for each id, so that a list of ids allocates nothing but itself.
+    integers: PyOnceLock<Vec<Py<PyInt>>>,
+}
+
+/// None: no special token counts. True: all. A list: these.
+enum SpecialChoice {
+    None,
+    All,
+    These(SpecialMatcher),
+}
+
+impl SpecialChoice {
+    fn allowed(&self) -> Allowed<'_> {
+        match self {
+            SpecialChoice::None => Allowed::None,
+            SpecialChoice::All => Allowed::All,
+            SpecialChoice::These(matcher) => Allowed::These(matcher),
+        }
+    }
+}
+
+impl BytePairTokenizer {
+    fn wrap(inner: Tokenizer) -> Self {
+        BytePairTokenizer { inner, integers: PyOnceLock::new() }
+    }
+
+    fn choice(&self, all: bool, these: Option<Vec<String>>) -> SpecialChoice {
+        match these {
+            _ if all => SpecialChoice::All,
+            None => SpecialChoice::None,
+            Some(texts) => SpecialChoice::These(self.inner.matcher(&texts)),
+        }
+    }
+
+    fn list<'py>(&self, py: Python<'py>, ids: &[u32]) -> PyResult<Bound<'py, PyList>> {
+        let integers = self.integers.get_or_try_init(py, || {
+            (0..self.inner.vocab_size() as u32).map(|id| Ok::<_, PyErr>(id.into_pyobject(py)?.unbind())).collect()
+        })?;
+        PyList::new(py, ids.iter().map(|&id| integers[id as usize].bind(py)))
+    }
+}
+
+#[pymethods]
+impl BytePairTokenizer {
+    /// From tokens in GPT-2's byte alphabet in the order of their ids, and merges "left right" in the order of their ranks.
+    #[staticmethod]
+    #[pyo3(signature = (tokens, merges, *, scheme, specials, whole_pieces, nfc))]
+    fn from_byte_level(
+        py: Python<'_>,
+        tokens: Vec<PyBackedStr>,
+        merges: Vec<PyBackedStr>,
+        scheme: &str,
+        specials: Vec<SpecialArgument>,
+        whole_pieces: bool,
+        nfc: bool,
+    ) -> PyResult<Self> {
+        let scheme = scheme_of(py, scheme)?;
+        let specials = specials_of(specials);
+        let inner = run(py, true, move || {
+            let tokens: Vec<&str> = tokens.iter().map(|token| &**token).collect();
+            let merges: Vec<&str> = merges.iter().map(|merge| &**merge).collect();
+            let special: std::collections::HashSet<u32> = specials.iter().map(|special| special.id).collect();
+            let is_special = |id: usize| special.contains(&(id as u32));
+            let vocabulary =
+                Vocabulary::from_byte_level(&Alphabet::default(), &tokens, &merges, &is_special, whole_pieces)?;
+            Ok(Tokenizer::new(vocabulary, scheme, specials, nfc))
+        })?;
+        Ok(Self::wrap(inner))
+    }
+
+    /// From tiktoken's ranks: the bytes of each id; an empty one is a hole.
+    #[staticmethod]
+    #[pyo3(signature = (tokens, *, scheme, specials))]
+    fn from_ranks(
+        py: Python<'_>,
+        tokens: Vec<Vec<u8>>,
+        scheme: &str,
+        specials: Vec<SpecialArgument>,
+    ) -> PyResult<Self> {
+        let scheme = scheme_of(py, scheme)?;
+        let specials = specials_of(specials);
+        let inner =
+            run(py, true, move || Ok(Tokenizer::new(Vocabulary::from_ranks(&tokens)?, scheme, specials, false)))?;
+        Ok(Self::wrap(inner))
+    }
+
+    #[getter]
+    fn vocab_size(&self) -> usize {
+        self.inner.vocab_size()
+    }
+
+    #[getter]
+    fn scheme(&self) -> &'static str {
+        self.inner.scheme().name()
+    }
+
+    #[getter]
+    fn nfc(&self) -> bool {
+        self.inner.nfc()
+    }
+
+    #[getter]
+    fn whole_pieces(&self) -> bool {
+        self.inner.vocabulary().whole_pieces()
+    }
+
+    /// (text, id, found in plain text too) of each special token.
+    fn specials(&self) -> Vec<SpecialArgument> {
+        self.inner.specials().iter().map(|special| (special.text.clone(), special.id, special.in_plain_text)).collect()
+    }
+
+    #[pyo3(signature = (text, *, all_specials=false, specials=None))]
+    fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        text: &str,
+        all_specials: bool,
+        specials: Option<Vec<String>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let choice = self.choice(all_specials, specials);
+        let ids = run(py, text.len() >= DETACH_BYTES, || {
+            let mut ids = Vec::with_capacity(text.len() / 3 + 8);
+            self.inner.encode(text, choice.allowed(), &mut ids)?;
+            Ok(ids)
+        })?;
+        self.list(py, &ids)
+    }
+
+    /// The ids as one uint32 array.
+    #[pyo3(signature = (text, *, all_specials=false, specials=None))]
+    fn encode_array<'py>(
+        &self,
+        py: Python<'py>,
+        text: &str,
+        all_specials: bool,
+        specials: Option<Vec<String>>,
+    ) -> PyResult<Bound<'py, PyArray1<u32>>> {
+        let choice = self.choice(all_specials, specials);
+        let ids = run(py, text.len() >= DETACH_BYTES, || {
+            let mut ids = Vec::with_capacity(text.len() / 3 + 8);
+            self.inner.encode(text, choice.allowed(), &mut ids)?;
+            Ok(ids)
+        })?;
+        Ok(PyArray1::from_vec(py, ids))
+    }
+
+    /// All ids of all texts (uint32) and where each text starts (int64, one more than there are texts).
+    #[pyo3(signature = (texts, *, threads=1, all_specials=false, specials=None))]
+    fn encode_batch<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<PyBackedStr>,
+        threads: usize,
+        all_specials: bool,
+        specials: Option<Vec<String>>,
+    ) -> PyResult<(Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<i64>>)> {
+        let choice = self.choice(all_specials, specials);
+        let (ids, starts) = run(py, true, || {
+            let texts: Vec<&str> = texts.iter().map(|text| &**text).collect();
+            self.inner.encode_batch(&texts, choice.allowed(), threads)
+        })?;
+        Ok((PyArray1::from_vec(py, ids), PyArray1::from_vec(py, starts)))
+    }
+
+    /// The ids and, for each, its first byte and the one after its last in the UTF-8 of the text.
+    #[pyo3(signature = (text, *, all_specials=false, specials=None))]
+    fn encode_with_offsets(
+        &self,
+        py: Python<'_>,
+        text: &str,
+        all_specials: bool,
+        specials: Option<Vec<String>>,
+    ) -> PyResult<(Vec<u32>, Vec<(usize, usize)>)> {
+        let choice = self.choice(all_specials, specials);
+        run(py, true, || self.inner.encode_with_offsets(text, choice.allowed()))
+    }
+
+    #[pyo3(signature = (text, *, limit=None, all_specials=false, specials=None))]
+    fn count(
+        &self,
+        py: Python<'_>,
+        text: &str,
+        limit: Option<usize>,
+        all_specials: bool,
+        specials: Option<Vec<String>>,
+    ) -> PyResult<usize> {
+        let choice = self.choice(all_specials, specials);
+        run(py, text.len() >= DETACH_BYTES, || self.inner.count(text, choice.allowed(), limit))
+    }
+
+    fn decode_bytes<'py>(&self, py: Python<'py>, ids: Ids<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let ids = ids.into_vec(py)?;
+        let bytes = run(py, ids.len() * 4 >= DETACH_BYTES, || self.inner.decode(&ids))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// As text; bytes that are no UTF-8 become U+FFFD.
+    fn decode<'py>(&self, py: Python<'py>, ids: Ids<'py>) -> PyResult<Bound<'py, PyString>> {
+        let ids = ids.into_vec(py)?;
+        let bytes = run(py, ids.len() * 4 >= DETACH_BYTES, || self.inner.decode(&ids))?;
+        Ok(PyString::new(py, &String::from_utf8_lossy(&bytes)))
+    }
+
+    /// The bytes of one id.
+    fn token<'py>(&self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyBytes>> {
+        let unknown = || Error::UnknownId { id, vocab_size: self.inner.vocab_size() };
+        Ok(PyBytes::new(py, to_python(py, self.inner.token(id).ok_or_else(unknown))?))
+    }
+
+    /// The id of the bytes of a token or the text of a special one.
+    fn id(&self, token: &[u8]) -> Option<u32> {
+        self.inner.id(token)
+    }
+
+    /// Tokens in the byte alphabet in the order of their ids ("" for holes and special tokens), and merges "left right".
+    fn byte_level(&self, py: Python<'_>) -> PyResult<(Vec<String>, Vec<(String, String)>)> {
+        run(py, true, || {
+            let alphabet = Alphabet::default();
+            let vocabulary = self.inner.vocabulary();
+            let text = |id: u32| alphabet.text(vocabulary.token(id).unwrap_or_default());
+            let tokens = (0..vocabulary.len() as u32).map(text).collect();
+            let merges =
+                vocabulary.merges_in_order().into_iter().map(|(left, right)| (text(left), text(right))).collect();
+            Ok((tokens, merges))
+        })
+    }
+}
+
+/// Ids as a list of integers or a uint32 array.
+#[derive(FromPyObject)]
+enum Ids<'py> {
+    Array(PyReadonlyArray1<'py, u32>),
+    List(Vec<i64>),
+}
+
+impl Ids<'_> {
+    fn into_vec(self, py: Python<'_>) -> PyResult<Vec<u32>> {
+        match self {
+            Ids::Array(array) => Ok(array.as_array().to_vec()),
+            Ids::List(ids) => ids
+                .into_iter()
+                .map(|id| {
+                    let wrong =
+                        || raise(py, "InputError", format!("{id} is no token id: ids start at 0 and fit 32 bits"));
+                    u32::try_from(id).map_err(|_| wrong())
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Bytes in, text out, never half a character.
+#[pyclass(module = "highrise._native")]
+struct TextStream {
+    inner: Utf8Stream,
+}
+
+#[pymethods]
+impl TextStream {
+    #[new]
+    fn new() -> Self {
+        TextStream { inner: Utf8Stream::default() }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> String {
+        self.inner.push(bytes)
+    }
+
+    fn finish(&mut self) -> String {
+        self.inner.finish()
+    }
+}
+
+/// Ends of the pieces that a split pattern cuts a text into, in bytes.
+#[pyfunction]
+fn split_pieces(py: Python<'_>, text: &str, scheme: &str) -> PyResult<Vec<usize>> {
+    let scheme = scheme_of(py, scheme)?;
+    run(py, true, || {
+        let mut ends = vec![0; text.len()];
+        let count = scheme.split(text, 0, &mut ends);
+        ends.truncate(count);
+        Ok(ends)
+    })
+}
+
+/// Names of the split patterns.
+#[pyfunction]
+fn split_schemes() -> Vec<&'static str> {
+    Scheme::NAMES.to_vec()
+}
 
 /// Adds the names of this floor to `highrise._native`.
-pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<BytePairTokenizer>()?;
+    module.add_class::<TextStream>()?;
+    module.add_function(wrap_pyfunction!(split_pieces, module)?)?;
+    module.add_function(wrap_pyfunction!(split_schemes, module)?)?;
     Ok(())
 }

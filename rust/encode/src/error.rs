@@ -1,0 +1,69 @@
+//! What can be wrong with a vocabulary or a request, one line a cause; the texts are for users.
+
+use std::fmt;
+
+/// A failure of this crate; `Display` is one sentence with the values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// The split pattern is none of [`crate::split::Scheme::NAMES`].
+    UnknownScheme(String),
+    /// A token of a byte-level vocabulary holds a character outside the byte alphabet.
+    NotByteLevel {
+        /// Position in the vocabulary.
+        id: usize,
+        /// The token as the file has it.
+        token: String,
+    },
+    /// A merge is not two tokens of the vocabulary with a blank between them, or its result is no token.
+    BadMerge {
+        /// Position in the list of merges.
+        rank: usize,
+        /// The merge as the file has it.
+        merge: String,
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// A single byte has no token, so some texts could not be encoded.
+    MissingByte(u8),
+    /// An id outside the vocabulary was decoded.
+    UnknownId {
+        /// The id.
+        id: u32,
+        /// Number of ids, special tokens included.
+        vocab_size: usize,
+    },
+    /// The training target is smaller than the 256 bytes and the special tokens together.
+    VocabularyTooSmall {
+        /// What was asked for.
+        asked: usize,
+        /// The least possible.
+        least: usize,
+    },
+    /// More text than 32-bit positions can count.
+    TooLong(usize),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::UnknownScheme(name) => {
+                let known = crate::split::Scheme::NAMES.join(", ");
+                write!(out, "the split pattern \"{name}\" is not known; known are {known}")
+            }
+            Error::NotByteLevel { id, token } => {
+                write!(out, "token {id} \"{token}\" has a character outside the byte-level alphabet")
+            }
+            Error::BadMerge { rank, merge, reason } => write!(out, "merge {rank} \"{merge}\" {reason}"),
+            Error::MissingByte(byte) => write!(out, "the vocabulary has no token for the byte 0x{byte:02x}"),
+            Error::UnknownId { id, vocab_size } => {
+                write!(out, "token id {id} is outside the vocabulary of {vocab_size} tokens")
+            }
+            Error::VocabularyTooSmall { asked, least } => {
+                write!(out, "a vocabulary of {asked} is too small: the 256 bytes and the special tokens need {least}")
+            }
+            Error::TooLong(bytes) => write!(out, "a text of {bytes} bytes is longer than 4 GiB; split it first"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

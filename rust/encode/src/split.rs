@@ -1,0 +1,357 @@
+//! Cuts text into the pieces that byte-pair merges never cross, exactly as the split patterns of GPT-2, cl100k (Llama 3,
+//! Qwen 2) and o200k do. One scanner, one table of what differs; knows no vocabulary.
+//!
+//! The patterns are regular expressions with backtracking; each branch below says which alternative it is and why the
+//! first match of the expression ends there.
+
+use crate::unicode::{classes, LETTER, LOWER, NEWLINE, NUMBER, NUM_CODE_POINTS, SPACE, UPPER};
+
+/// How a run of letters is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Words {
+    /// ` ?\p{L}+`
+    AfterBlank,
+    /// `[^\r\n\p{L}\p{N}]?\p{L}+`
+    AfterAny,
+    /// `[^\r\n\p{L}\p{N}]?` and upper case before lower case, a contraction at the end.
+    Cased,
+}
+
+/// How a run of digits is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    /// ` ?\p{N}+`
+    AfterBlank,
+    /// `\p{N}{1,n}`
+    UpTo(usize),
+    /// Every digit is cut out first; what lies between is then split as if each part were the whole text.
+    Alone,
+}
+
+/// What differs between the patterns.
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    words: Words,
+    numbers: Numbers,
+    /// `'s` also as `'S` and `'ſ`.
+    contractions_any_case: bool,
+    /// What may follow other characters: `[\r\n]*` or `[\r\n/]*`.
+    newlines_after_other: bool,
+    slash_after_other: bool,
+    /// `\s*[\r\n]+`
+    blank_lines: bool,
+    /// `\s++$` before it: blanks at the end of the text stay whole.
+    whole_end: bool,
+}
+
+const GPT2: Rules = Rules {
+    words: Words::AfterBlank,
+    numbers: Numbers::AfterBlank,
+    contractions_any_case: false,
+    newlines_after_other: false,
+    slash_after_other: false,
+    blank_lines: false,
+    whole_end: true,
+};
+const SMOLLM: Rules = Rules { numbers: Numbers::Alone, ..GPT2 };
+const LLAMA3: Rules = Rules {
+    words: Words::AfterAny,
+    numbers: Numbers::UpTo(3),
+    contractions_any_case: true,
+    newlines_after_other: true,
+    slash_after_other: false,
+    blank_lines: true,
+    whole_end: false,
+};
+const CL100K: Rules = Rules { whole_end: true, ..LLAMA3 };
+const QWEN2: Rules = Rules { numbers: Numbers::UpTo(1), ..LLAMA3 };
+const O200K: Rules = Rules { words: Words::Cased, slash_after_other: true, ..LLAMA3 };
+
+/// A split pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// GPT-2, r50k, p50k.
+    Gpt2,
+    /// GPT-2 after every digit was cut out.
+    Smollm,
+    /// OpenAI's cl100k.
+    Cl100k,
+    /// Llama 3.
+    Llama3,
+    /// Qwen 2 and later: Llama 3 with digits one by one.
+    Qwen2,
+    /// OpenAI's o200k.
+    O200k,
+}
+
+impl Scheme {
+    /// The names that [`Scheme::from_name`] knows.
+    pub const NAMES: [&'static str; 6] = ["gpt2", "smollm", "cl100k", "llama3", "qwen2", "o200k"];
+
+    /// The scheme of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "gpt2" => Scheme::Gpt2,
+            "smollm" => Scheme::Smollm,
+            "cl100k" => Scheme::Cl100k,
+            "llama3" => Scheme::Llama3,
+            "qwen2" => Scheme::Qwen2,
+            "o200k" => Scheme::O200k,
+            _ => return None,
+        })
+    }
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// Cuts `text` from byte `start` on and writes the end of each piece to `ends`, until `ends` is full or the text is
+    /// at its end. Returns the number of pieces; when it is less than `ends.len()` all text was cut.
+    pub fn split(self, text: &str, start: usize, ends: &mut [usize]) -> usize {
+        match self {
+            Scheme::Gpt2 => split_by::<0>(text, start, ends),
+            Scheme::Smollm => split_by::<1>(text, start, ends),
+            Scheme::Cl100k => split_by::<2>(text, start, ends),
+            Scheme::Llama3 => split_by::<3>(text, start, ends),
+            Scheme::Qwen2 => split_by::<4>(text, start, ends),
+            Scheme::O200k => split_by::<5>(text, start, ends),
+        }
+    }
+}
+
+/// In the order of the enum: a constant index makes each scheme its own machine code.
+const TABLE: [Rules; 6] = [GPT2, SMOLLM, CL100K, LLAMA3, QWEN2, O200K];
+
+fn split_by<const SCHEME: usize>(text: &str, start: usize, ends: &mut [usize]) -> usize {
+    let scanner = Scanner { text: text.as_bytes(), classes: classes() };
+    let mut at = start;
+    for (count, end) in ends.iter_mut().enumerate() {
+        if at >= text.len() {
+            return count;
+        }
+        at = scanner.next_end(at, &TABLE[SCHEME]);
+        *end = at;
+    }
+    ends.len()
+}
+
+struct Scanner<'text> {
+    text: &'text [u8],
+    classes: &'static [u8; NUM_CODE_POINTS],
+}
+
+/// A pseudo class for the end of the text: no bit of any class.
+const END: u8 = 64;
+
+impl Scanner<'_> {
+    /// Class and width in bytes of the character at `at`; [`END`] and 0 past the end.
+    #[inline(always)]
+    fn class(&self, at: usize) -> (u8, usize) {
+        match self.text.get(at) {
+            None => (END, 0),
+            Some(&byte) if byte < 0x80 => (self.classes[byte as usize], 1),
+            Some(&byte) => self.class_wide(at, byte),
+        }
+    }
+
+    #[inline]
+    fn class_wide(&self, at: usize, first: u8) -> (u8, usize) {
+        let tail = |offset: usize| u32::from(self.text.get(at + offset).copied().unwrap_or(0) & 0x3f);
+        let (code_point, width) = if first < 0xe0 {
+            (u32::from(first & 0x1f) << 6 | tail(1), 2)
+        } else if first < 0xf0 {
+            (u32::from(first & 0x0f) << 12 | tail(1) << 6 | tail(2), 3)
+        } else {
+            (u32::from(first & 0x07) << 18 | tail(1) << 12 | tail(2) << 6 | tail(3), 4)
+        };
+        (self.classes.get(code_point as usize).copied().unwrap_or(0), width)
+    }
+
+    /// End of the run from `at` whose classes have a bit of `any` and none of `none`.
+    #[inline(always)]
+    fn run(&self, mut at: usize, any: u8) -> usize {
+        loop {
+            let (class, width) = self.class(at);
+            if class & any == 0 {
+                return at;
+            }
+            at += width;
+        }
+    }
+
+    /// End of the run of characters that are neither letter, number nor blank.
+    #[inline(always)]
+    fn run_other(&self, mut at: usize) -> usize {
+        loop {
+            let (class, width) = self.class(at);
+            if class & (LETTER | NUMBER | SPACE | END) != 0 {
+                return at;
+            }
+            at += width;
+        }
+    }
+
+    /// Length of `'s 't 'm 'd 're 've 'll` at `at`, 0 if none is there.
+    #[inline(always)]
+    fn contraction(&self, at: usize, any_case: bool) -> usize {
+        if self.text[at..].first() != Some(&b'\'') {
+            return 0;
+        }
+        let fold = if any_case { 0x20 } else { 0 };
+        let letter = |offset: usize| self.text.get(at + offset).map_or(0, |byte| byte | (fold & byte >> 1));
+        match letter(1) {
+            b's' | b't' | b'm' | b'd' => 2,
+            b'r' | b'v' if letter(2) == b'e' => 3,
+            b'l' if letter(2) == b'l' => 3,
+            // U+017F, the long s, folds to s.
+            0xc5 | 0xe5 if any_case && self.text[at + 1..].starts_with("\u{17f}".as_bytes()) => 3,
+            _ => 0,
+        }
+    }
+
+    /// End of the piece that starts at `at`, which is before the end of the text.
+    #[inline(always)]
+    fn next_end(&self, at: usize, rules: &Rules) -> usize {
+        let (class, width) = self.class(at);
+        let first = self.text[at];
+        let next = at + width;
+
+        if rules.words == Words::Cased {
+            if let Some(end) = self.cased_word(at, class, width) {
+                return end + self.contraction(end, rules.contractions_any_case);
+            }
+        } else {
+            if class & LETTER != 0 {
+                return self.run(next, LETTER);
+            }
+            let contraction = self.contraction(at, rules.contractions_any_case);
+            if contraction != 0 {
+                return at + contraction;
+            }
+            let may_precede_letters = match rules.words {
+                Words::AfterBlank => first == b' ',
+                _ => class & (NUMBER | NEWLINE) == 0,
+            };
+            if may_precede_letters && self.class(next).0 & LETTER != 0 {
+                return self.run(next, LETTER);
+            }
+        }
+        if class & NUMBER != 0 {
+            return match rules.numbers {
+                Numbers::AfterBlank => self.run(next, NUMBER),
+                Numbers::Alone => next,
+                Numbers::UpTo(most) => {
+                    let mut end = next;
+                    for _ in 1..most {
+                        let (class, width) = self.class(end);
+                        if class & NUMBER == 0 {
+                            break;
+                        }
+                        end += width;
+                    }
+                    end
+                }
+            };
+        }
+        if class & SPACE == 0 {
+            return self.after_other(self.run_other(next), rules);
+        }
+        if first == b' ' {
+            let (class, _) = self.class(next);
+            if class & (LETTER | NUMBER | SPACE | END) == 0 {
+                return self.after_other(self.run_other(next), rules);
+            }
+            if rules.numbers == Numbers::AfterBlank && class & NUMBER != 0 {
+                return self.run(next, NUMBER);
+            }
+        }
+        self.blanks(at, rules)
+    }
+
+    #[inline(always)]
+    fn after_other(&self, mut at: usize, rules: &Rules) -> usize {
+        if rules.newlines_after_other {
+            while let Some(&byte) = self.text.get(at) {
+                if !(byte == b'\n' || byte == b'\r' || rules.slash_after_other && byte == b'/') {
+                    break;
+                }
+                at += 1;
+            }
+        }
+        at
+    }
+
+    /// A run of blanks that no word, number or other character takes its last one from.
+    #[inline(always)]
+    fn blanks(&self, at: usize, rules: &Rules) -> usize {
+        let (mut end, mut last, mut after_newline) = (at, at, at);
+        let follower = loop {
+            let (class, width) = self.class(end);
+            if class & SPACE == 0 {
+                break class;
+            }
+            last = end;
+            end += width;
+            if class & NEWLINE != 0 {
+                after_newline = end;
+            }
+        };
+        if follower == END && rules.whole_end {
+            return end;
+        }
+        // `\s*[\r\n]+`: the first part gives blanks back until the last newline of the run is left for the second.
+        if rules.blank_lines && after_newline > at {
+            return after_newline;
+        }
+        // `\s+(?!\S)`: all of it before the end, one less before anything else; `\s+`: the one that is left.
+        let at_end = follower == END || rules.numbers == Numbers::Alone && follower & NUMBER != 0;
+        if at_end || last == at {
+            end
+        } else {
+            last
+        }
+    }
+
+    /// `[^\r\n\p{L}\p{N}]?[UPPER]*[LOWER]+` or, failing that, `[^\r\n\p{L}\p{N}]?[UPPER]+[LOWER]*`.
+    #[inline(always)]
+    fn cased_word(&self, at: usize, class: u8, width: usize) -> Option<usize> {
+        let after_prefix = (class & (LETTER | NUMBER | NEWLINE) == 0).then_some(at + width);
+        let starts = [after_prefix, Some(at)];
+        let starts = || starts.iter().flatten().copied();
+        for start in starts() {
+            if let Some(end) = self.upper_then_lower(start) {
+                return Some(end);
+            }
+        }
+        for start in starts() {
+            let upper = self.run(start, UPPER);
+            if upper > start {
+                return Some(self.run(upper, LOWER));
+            }
+        }
+        None
+    }
+
+    /// `[UPPER]*[LOWER]+`: the first part gives back until the second has one.
+    #[inline(always)]
+    fn upper_then_lower(&self, start: usize) -> Option<usize> {
+        let (mut at, mut given_back) = (start, None);
+        loop {
+            let (class, width) = self.class(at);
+            if class & UPPER == 0 {
+                break;
+            }
+            at += width;
+            if class & LOWER != 0 {
+                given_back = Some(at);
+            }
+        }
+        let end = self.run(at, LOWER);
+        if end > at {
+            Some(end)
+        } else {
+            given_back
+        }
+    }
+}

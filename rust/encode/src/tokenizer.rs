@@ -1,0 +1,382 @@
+//! A vocabulary, a split pattern and special tokens, made into ids and back. Knows no file format.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use unicode_normalization::{is_nfc_quick, IsNormalized, UnicodeNormalization};
+
+use crate::cache::{self, Cache, INLINE, SHORT};
+use crate::error::Error;
+use crate::merge::{merge, Scratch};
+use crate::special::SpecialMatcher;
+use crate::split::Scheme;
+use crate::vocab::{Vocabulary, NONE};
+
+/// A token that no merge makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecialToken {
+    /// Its text.
+    pub text: String,
+    /// Its id, which may lie above the vocabulary.
+    pub id: u32,
+    /// Found in every text, like the runs of blanks that some vocabularies add; the others only where allowed.
+    pub in_plain_text: bool,
+}
+
+/// Which special tokens are found in a text.
+#[derive(Debug, Clone, Copy)]
+pub enum Allowed<'a> {
+    /// None: all text is plain.
+    None,
+    /// All.
+    All,
+    /// Those of a matcher made by [`Tokenizer::matcher`].
+    These(&'a SpecialMatcher),
+}
+
+/// Byte offsets of each token in the text it came from.
+pub type Offsets = Vec<(usize, usize)>;
+
+/// See the module. Shared between threads; each call borrows a worker (cache, scratch) from a pool.
+pub struct Tokenizer {
+    vocabulary: Vocabulary,
+    scheme: Scheme,
+    specials: Vec<SpecialToken>,
+    plain: SpecialMatcher,
+    all: SpecialMatcher,
+    nfc: bool,
+    vocab_size: usize,
+    special_of_id: HashMap<u32, usize>,
+    workers: Mutex<Vec<Worker>>,
+}
+
+#[derive(Default)]
+struct Worker {
+    cache: Cache,
+    scratch: Scratch,
+    missed: Vec<u32>,
+}
+
+/// Pieces that are cut, then looked up, then written: far enough ahead for a prefetch, small enough for the first cache.
+const CHUNK: usize = 128;
+
+impl Tokenizer {
+    /// Puts the parts together; `nfc` normalises text first, as some Hugging Face files ask for.
+    pub fn new(vocabulary: Vocabulary, scheme: Scheme, specials: Vec<SpecialToken>, nfc: bool) -> Self {
+        let pairs = |all: bool| {
+            let chosen = specials.iter().filter(move |special| all || special.in_plain_text);
+            SpecialMatcher::new(chosen.map(|special| (special.text.as_bytes(), special.id)))
+        };
+        let (plain, all) = (pairs(false), pairs(true));
+        let above = specials.iter().map(|special| special.id as usize + 1).max().unwrap_or(0);
+        let vocab_size = vocabulary.len().max(above);
+        let special_of_id = specials.iter().enumerate().map(|(index, special)| (special.id, index)).collect();
+        let workers = Mutex::new(Vec::new());
+        Tokenizer { vocabulary, scheme, specials, plain, all, nfc, vocab_size, special_of_id, workers }
+    }
+
+    /// The vocabulary without the special tokens above it.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// The split pattern.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Whether text is normalised to NFC first.
+    pub fn nfc(&self) -> bool {
+        self.nfc
+    }
+
+    /// The special tokens as given.
+    pub fn specials(&self) -> &[SpecialToken] {
+        &self.specials
+    }
+
+    /// One more than the highest id.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// A matcher of some special tokens, by their texts, and of those found in plain text anyway.
+    pub fn matcher(&self, texts: &[String]) -> SpecialMatcher {
+        let chosen = self.specials.iter().filter(|special| special.in_plain_text || texts.contains(&special.text));
+        SpecialMatcher::new(chosen.map(|special| (special.text.as_bytes(), special.id)))
+    }
+
+    /// The bytes of an id.
+    pub fn token(&self, id: u32) -> Option<&[u8]> {
+        match self.vocabulary.token(id) {
+            Some(bytes) if !bytes.is_empty() => Some(bytes),
+            _ => self.special_of_id.get(&id).map(|&index| self.specials[index].text.as_bytes()),
+        }
+    }
+
+    /// The id of a token or of a special token.
+    pub fn id(&self, token: &[u8]) -> Option<u32> {
+        let special = self.specials.iter().find(|special| special.text.as_bytes() == token).map(|special| special.id);
+        special.or_else(|| self.vocabulary.id(token))
+    }
+
+    /// Appends the ids of `text` to `out`.
+    pub fn encode(&self, text: &str, allowed: Allowed<'_>, out: &mut Vec<u32>) -> Result<(), Error> {
+        self.with_worker(|worker| self.encode_in(worker, text, allowed, usize::MAX, out, None))
+    }
+
+    /// The ids of `text` and where each stands in it, in bytes. Where NFC changed the text between two special tokens,
+    /// each token there has the offsets of that whole text.
+    pub fn encode_with_offsets(&self, text: &str, allowed: Allowed<'_>) -> Result<(Vec<u32>, Offsets), Error> {
+        let (mut ids, mut offsets) = (Vec::new(), Vec::new());
+        self.with_worker(|worker| self.encode_in(worker, text, allowed, usize::MAX, &mut ids, Some(&mut offsets)))?;
+        Ok((ids, offsets))
+    }
+
+    /// Number of ids of `text`; with a limit, the counting stops once more than `limit` were found.
+    pub fn count(&self, text: &str, allowed: Allowed<'_>, limit: Option<usize>) -> Result<usize, Error> {
+        let mut ids = Vec::new();
+        let limit = limit.unwrap_or(usize::MAX);
+        self.with_worker(|worker| self.encode_in(worker, text, allowed, limit, &mut ids, None))?;
+        Ok(ids.len())
+    }
+
+    /// All ids one after another, and where each text starts (one more than there are texts).
+    pub fn encode_batch(
+        &self,
+        texts: &[&str],
+        allowed: Allowed<'_>,
+        threads: usize,
+    ) -> Result<(Vec<u32>, Vec<i64>), Error> {
+        let threads = threads.clamp(1, texts.len().max(1));
+        let mut starts = vec![0_i64];
+        if threads == 1 {
+            let mut ids = Vec::with_capacity(texts.iter().map(|text| text.len()).sum::<usize>() / 4);
+            for text in texts {
+                self.encode(text, allowed, &mut ids)?;
+                starts.push(ids.len() as i64);
+            }
+            return Ok((ids, starts));
+        }
+        // Ranges of texts of about equal size, several for each thread, taken in turn.
+        let total: usize = texts.iter().map(|text| text.len()).sum();
+        let target = total / (threads * 8) + 1;
+        let (mut ranges, mut first, mut size) = (Vec::new(), 0, 0);
+        for (index, text) in texts.iter().enumerate() {
+            size += text.len();
+            if size >= target || index + 1 == texts.len() {
+                ranges.push(first..index + 1);
+                (first, size) = (index + 1, 0);
+            }
+        }
+        type Part = Result<(Vec<u32>, Vec<usize>), Error>;
+        let parts: Vec<Mutex<Option<Part>>> = ranges.iter().map(|_| Mutex::new(None)).collect();
+        let turn = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| loop {
+                    let index = turn.fetch_add(1, Ordering::Relaxed);
+                    let Some(range) = ranges.get(index) else { return };
+                    let mut ids = Vec::new();
+                    let mut counts = Vec::with_capacity(range.len());
+                    let mut result = Ok(());
+                    for text in &texts[range.clone()] {
+                        let before = ids.len();
+                        result = self.encode(text, allowed, &mut ids);
+                        if result.is_err() {
+                            break;
+                        }
+                        counts.push(ids.len() - before);
+                    }
+                    let part = result.map(|()| (ids, counts));
+                    *parts[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(part);
+                });
+            }
+        });
+        let mut ids = Vec::new();
+        for part in parts {
+            if let Some(part) = part.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                let (part_ids, counts) = part?;
+                let mut at = ids.len() as i64;
+                for count in counts {
+                    at += count as i64;
+                    starts.push(at);
+                }
+                ids.extend_from_slice(&part_ids);
+            }
+        }
+        Ok((ids, starts))
+    }
+
+    /// The bytes of some ids.
+    pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for &id in ids {
+            match self.vocabulary.token(id) {
+                Some(token) if !token.is_empty() => bytes.extend_from_slice(token),
+                _ => match self.token(id) {
+                    Some(token) => bytes.extend_from_slice(token),
+                    None => return Err(Error::UnknownId { id, vocab_size: self.vocab_size }),
+                },
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn with_worker<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
+        let taken = self.workers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut worker = taken.unwrap_or_default();
+        let result = work(&mut worker);
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        result
+    }
+
+    fn encode_in(
+        &self,
+        worker: &mut Worker,
+        text: &str,
+        allowed: Allowed<'_>,
+        limit: usize,
+        out: &mut Vec<u32>,
+        mut offsets: Option<&mut Offsets>,
+    ) -> Result<(), Error> {
+        if text.len() >= u32::MAX as usize {
+            return Err(Error::TooLong(text.len()));
+        }
+        let matcher = match allowed {
+            Allowed::None => &self.plain,
+            Allowed::All => &self.all,
+            Allowed::These(matcher) => matcher,
+        };
+        let limit = out.len().saturating_add(limit);
+        let mut at = 0;
+        while at < text.len() && out.len() <= limit {
+            let found = matcher.find(text.as_bytes(), at);
+            let end = found.map_or(text.len(), |(start, ..)| start);
+            let before = out.len();
+            match self.normalise(&text[at..end]) {
+                Cow::Borrowed(_) => self.encode_plain(worker, &text[..end], at, limit, out, offsets.as_deref_mut()),
+                Cow::Owned(changed) => {
+                    self.encode_plain(worker, &changed, 0, limit, out, None);
+                    if let Some(offsets) = offsets.as_deref_mut() {
+                        offsets.extend(std::iter::repeat_n((at, end), out.len() - before));
+                    }
+                }
+            }
+            at = end;
+            if let Some((start, end, id)) = found {
+                if out.len() <= limit {
+                    out.push(id);
+                    if let Some(offsets) = offsets.as_deref_mut() {
+                        offsets.push((start, end));
+                    }
+                }
+                at = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// The text between special tokens in NFC where the vocabulary asks for it; most text is in NFC already.
+    fn normalise<'text>(&self, text: &'text str) -> Cow<'text, str> {
+        if !self.nfc || text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
+            return Cow::Borrowed(text);
+        }
+        let changed: String = text.nfc().collect();
+        if changed == text {
+            Cow::Borrowed(text)
+        } else {
+            Cow::Owned(changed)
+        }
+    }
+
+    /// Encodes `text[from..]`; the split sees the end of `text` as the end of everything.
+    fn encode_plain(
+        &self,
+        worker: &mut Worker,
+        text: &str,
+        from: usize,
+        limit: usize,
+        out: &mut Vec<u32>,
+        mut offsets: Option<&mut Offsets>,
+    ) {
+        let bytes = text.as_bytes();
+        let mut ends = [0_usize; CHUNK];
+        let mut keys = [(0_u128, 0_u64); CHUNK];
+        let mut at = from;
+        loop {
+            let count = self.scheme.split(text, at, &mut ends);
+            let mut start = at;
+            for (end, slot) in ends[..count].iter().zip(&mut keys) {
+                if end - start <= SHORT {
+                    let key = cache::key(bytes, start, *end);
+                    let hash = cache::hash(key);
+                    worker.cache.prefetch(hash);
+                    *slot = (key, hash);
+                } else {
+                    *slot = (0, 0);
+                }
+                start = *end;
+            }
+            for (&end, &(key, hash)) in ends[..count].iter().zip(&keys) {
+                let before = out.len();
+                if key == 0 {
+                    self.encode_long(worker, &bytes[at..end], out);
+                } else if let Some(ids) = worker.cache.get(key, hash) {
+                    let length = 1 + ids[1..].iter().map(|&id| usize::from(id != NONE)).sum::<usize>();
+                    out.reserve(INLINE);
+                    out.extend_from_slice(ids);
+                    out.truncate(before + length);
+                } else {
+                    self.encode_missed(worker, &bytes[at..end], key, hash, out);
+                }
+                if let Some(offsets) = offsets.as_deref_mut() {
+                    let mut token_start = at;
+                    for (index, &id) in out[before..].iter().enumerate() {
+                        let last = index + before + 1 == out.len();
+                        let length = self.vocabulary.token(id).map_or(0, <[u8]>::len);
+                        let token_end = if last { end } else { token_start + length };
+                        offsets.push((token_start, token_end));
+                        token_start = token_end;
+                    }
+                }
+                at = end;
+            }
+            if count < CHUNK || out.len() > limit {
+                return;
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn encode_missed(&self, worker: &mut Worker, piece: &[u8], key: u128, hash: u64, out: &mut Vec<u32>) {
+        let before = out.len();
+        self.encode_piece(worker, piece, out);
+        worker.cache.insert(key, hash, &out[before..]);
+    }
+
+    #[inline(never)]
+    fn encode_long(&self, worker: &mut Worker, piece: &[u8], out: &mut Vec<u32>) {
+        if let Some(ids) = worker.cache.get_long(piece) {
+            out.extend_from_slice(ids);
+            return;
+        }
+        let before = out.len();
+        self.encode_piece(worker, piece, out);
+        worker.cache.insert_long(piece, &out[before..]);
+    }
+
+    fn encode_piece(&self, worker: &mut Worker, piece: &[u8], out: &mut Vec<u32>) {
+        if self.vocabulary.whole_pieces() {
+            if let Some(id) = self.vocabulary.id(piece) {
+                out.push(id);
+                return;
+            }
+        }
+        worker.missed.clear();
+        merge(&self.vocabulary, piece, &mut worker.scratch, &mut worker.missed);
+        out.extend_from_slice(&worker.missed);
+    }
+}
