@@ -1,8 +1,186 @@
 //! Floor `serve` as Python sees it: conversions only, the work is in `highrise-serve`.
 
+use highrise_serve::{Error, PageAllocator};
+use numpy::ndarray::Axis;
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadwriteArray2};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+fn raise(error: Error) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// Hands out the pages of one KV cache; one call a request or a step. All sequences are named by handles.
+#[pyclass(name = "PageAllocator", module = "highrise._native")]
+struct Pool {
+    inner: PageAllocator,
+}
+
+#[pymethods]
+impl Pool {
+    /// `PageAllocator(num_pages, page_size)`.
+    #[new]
+    fn new(py: Python<'_>, num_pages: usize, page_size: usize) -> PyResult<Self> {
+        let inner = py.detach(|| PageAllocator::new(num_pages, page_size)).map_err(raise)?;
+        Ok(Self { inner })
+    }
+
+    #[getter]
+    fn page_size(&self) -> usize {
+        self.inner.page_size()
+    }
+
+    #[getter]
+    fn num_free(&self) -> usize {
+        self.inner.num_free()
+    }
+
+    /// Pages for a prompt (uint32 ids): `(handle, num_cached_tokens)`, or None when there is no room.
+    #[pyo3(signature = (tokens, salt=0, headroom=0))]
+    fn allocate(
+        &mut self,
+        py: Python<'_>,
+        tokens: PyReadonlyArray1<'_, u32>,
+        salt: u64,
+        headroom: usize,
+    ) -> PyResult<Option<(u64, usize)>> {
+        let tokens = tokens.as_slice()?;
+        let inner = &mut self.inner;
+        let admission = py.detach(|| inner.allocate(tokens, salt, headroom)).map_err(raise)?;
+        Ok(admission.map(|found| (found.handle, found.num_cached)))
+    }
+
+    /// How many leading tokens of a prompt lie in the cache.
+    #[pyo3(signature = (tokens, salt=0))]
+    fn lookup(&self, py: Python<'_>, tokens: PyReadonlyArray1<'_, u32>, salt: u64) -> PyResult<usize> {
+        let tokens = tokens.as_slice()?;
+        let inner = &self.inner;
+        Ok(py.detach(|| inner.lookup(tokens, salt)))
+    }
+
+    /// Appends one token to each sequence: `(num_done, copies)`. `num_done` is short when the pages ran out; `copies` is an
+    /// int32 array of (from, to) pages to be copied before the next step.
+    fn append<'py>(
+        &mut self,
+        py: Python<'py>,
+        handles: PyReadonlyArray1<'py, u64>,
+        tokens: PyReadonlyArray1<'py, u32>,
+    ) -> PyResult<(usize, Bound<'py, PyArray2<i32>>)> {
+        let (handles, tokens) = (handles.as_slice()?, tokens.as_slice()?);
+        if handles.len() != tokens.len() {
+            return Err(PyValueError::new_err(format!("{} handles and {} tokens", handles.len(), tokens.len())));
+        }
+        let inner = &mut self.inner;
+        let (done, copies) = py
+            .detach(|| {
+                let mut copies = Vec::new();
+                for (index, (handle, token)) in handles.iter().zip(tokens).enumerate() {
+                    if !inner.append(*handle, *token, &mut copies)? {
+                        return Ok((index, copies));
+                    }
+                }
+                Ok((handles.len(), copies))
+            })
+            .map_err(raise)?;
+        let flat: Vec<i32> = copies.iter().flat_map(|(from, to)| [*from as i32, *to as i32]).collect();
+        Ok((done, PyArray1::from_vec(py, flat).reshape([copies.len(), 2])?))
+    }
+
+    /// Says how many leading tokens of each sequence have their keys and values; full pages become shareable.
+    fn commit(
+        &mut self,
+        py: Python<'_>,
+        handles: PyReadonlyArray1<'_, u64>,
+        num_computed: PyReadonlyArray1<'_, i64>,
+    ) -> PyResult<()> {
+        let (handles, counts) = (handles.as_slice()?, num_computed.as_slice()?);
+        if handles.len() != counts.len() {
+            return Err(PyValueError::new_err(format!("{} handles and {} counts", handles.len(), counts.len())));
+        }
+        let inner = &mut self.inner;
+        py.detach(|| {
+            handles.iter().zip(counts).try_for_each(|(handle, count)| inner.commit(*handle, (*count).max(0) as usize))
+        })
+        .map_err(raise)
+    }
+
+    /// A second sequence over the same pages.
+    fn fork(&mut self, handle: u64) -> PyResult<u64> {
+        self.inner.fork(handle).map_err(raise)
+    }
+
+    /// Keeps the committed pages of a sequence cached until the returned handle is released.
+    fn pin(&mut self, handle: u64) -> PyResult<u64> {
+        self.inner.pin(handle).map_err(raise)
+    }
+
+    /// Cuts a sequence back to `length` tokens, not into committed pages.
+    fn truncate(&mut self, handle: u64, length: usize) -> PyResult<()> {
+        self.inner.truncate(handle, length).map_err(raise)
+    }
+
+    /// Gives back the pages wholly before the last `window` tokens; the number of them.
+    fn slide(&mut self, handle: u64, window: usize) -> PyResult<usize> {
+        self.inner.slide(handle, window).map_err(raise)
+    }
+
+    /// Ends a sequence or a pin.
+    fn release(&mut self, py: Python<'_>, handle: u64) -> PyResult<()> {
+        let inner = &mut self.inner;
+        py.detach(|| inner.release(handle)).map_err(raise)
+    }
+
+    /// Tokens of a sequence.
+    fn length(&self, handle: u64) -> PyResult<usize> {
+        self.inner.length(handle).map_err(raise)
+    }
+
+    /// Writes one row of pages a sequence into an int32 matrix, -1 behind the end; the longest row written.
+    fn write_tables(&self, handles: PyReadonlyArray1<'_, u64>, mut out: PyReadwriteArray2<'_, i32>) -> PyResult<usize> {
+        let handles = handles.as_slice()?;
+        let mut rows = out.as_array_mut();
+        if handles.len() > rows.nrows() {
+            return Err(PyValueError::new_err(format!("{} handles and {} rows", handles.len(), rows.nrows())));
+        }
+        let mut longest = 0;
+        for (handle, mut row) in handles.iter().zip(rows.axis_iter_mut(Axis(0))) {
+            let row = row.as_slice_mut().ok_or_else(|| PyValueError::new_err("the page table is not contiguous"))?;
+            longest = longest.max(self.inner.write_row(*handle, row).map_err(raise)?);
+        }
+        Ok(longest)
+    }
+
+    /// Forgets every cached prefix.
+    fn clear_cache(&mut self, py: Python<'_>) {
+        let inner = &mut self.inner;
+        py.detach(|| inner.clear_cache());
+    }
+
+    /// Counts and state as a dictionary.
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counts = self.inner.statistics();
+        let out = PyDict::new(py);
+        out.set_item("num_pages", counts.num_pages)?;
+        out.set_item("num_free", counts.num_free)?;
+        out.set_item("num_held", counts.num_held)?;
+        out.set_item("num_registered", counts.num_registered)?;
+        out.set_item("num_sequences", counts.num_sequences)?;
+        out.set_item("num_pins", counts.num_pins)?;
+        out.set_item("queried_tokens", counts.queried_tokens)?;
+        out.set_item("cached_tokens", counts.cached_tokens)?;
+        out.set_item("evictions", counts.evictions)?;
+        out.set_item("copies", counts.copies)?;
+        Ok(out)
+    }
+
+    /// Counts every reference anew, for tests; raises when a page is lost or held twice.
+    fn check(&self) -> PyResult<()> {
+        self.inner.check().map_err(PyValueError::new_err)
+    }
+}
 
 /// Adds the names of this floor to `highrise._native`.
-pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Pool>()
 }
