@@ -6,6 +6,7 @@ The precision is measured, not looked up: bfloat16 only where a matrix product i
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import torch
 
 from highrise.core.errors import ConfigError
 
-__all__ = ["autocast", "bfloat16_gain", "choose_device", "choose_precision", "use_threads"]
+__all__ = ["autocast", "bfloat16_gain", "choose_device", "choose_precision", "keep_freed_memory", "use_threads"]
 
 
 def choose_device(wanted: str) -> str:
@@ -45,6 +46,20 @@ def bfloat16_gain(size: int = 512) -> float:
             best = min(best, time.perf_counter() - started)
         seconds.append(best)
     return seconds[0] / seconds[1]
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep freed memory for the next step instead of giving it back; False where there is no glibc.
+
+    Activations are tens of megabytes, which malloc maps and unmaps at every use; where page faults are dear (virtual
+    machines, sandboxes) that costs more than the arithmetic: docs/log/train.md has the figures. Holds for the process.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # the M_* of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1) and mallopt(top_pad, 64 << 20))
 
 
 @contextlib.contextmanager
