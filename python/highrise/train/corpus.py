@@ -37,8 +37,9 @@ def build_corpus(
 ) -> dict[str, int | float | str]:
     """Write `train.tokens`, `validation.tokens` and the tokenizer's files into `out`; returns the counts.
 
-    `documents` come from `highrise.data.shards.read_documents`; `tokenizer_from` is a folder with tokenizer.json or a GGUF
-    file. Documents of the split "validation" are encoded whole; of the others a share becomes fill-in-the-middle samples.
+    `documents` come from `highrise.data.shards.read_documents`; `tokenizer_from` is a folder with tokenizer.json or a
+    GGUF file. Documents of the split "validation" are encoded whole; of the others a share becomes fill-in-the-middle
+    samples.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_tokenizer_files(tokenizer_from, out)

@@ -1,7 +1,7 @@
 """Floor 4, evaluate: bits per byte on held-out documents, a measure that does not depend on the vocabulary.
 
-Each document is cut into windows; the first token of a window is predicted from the end-of-document token alone, so long
-documents cost a little more than a sliding window would say. Knows nothing of training.
+Each document is cut into windows; the first token of a window is predicted from the end-of-document token alone, so
+long documents cost a little more than a sliding window would say. Knows nothing of training.
 """
 
 from __future__ import annotations

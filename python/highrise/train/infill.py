@@ -1,7 +1,7 @@
 """Floor 4, infill: where a text is cut into prefix, middle and suffix, as an editor's cursor would cut it.
 
 Cuts fall between characters, before anything is encoded: a cut between tokens would teach a boundary that no cursor
-respects. Middles are what a ghost text is asked for: the rest of a line, some whole lines, or any span. Knows no tokens.
+respects. Middles are what ghost text is asked for: the rest of a line, some whole lines, or any span. Knows no tokens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Cut(NamedTuple):
 def cut_infill(text: str, draw: random.Random, *, longest: int = 400) -> Cut | None:
     """Cut a middle of 1 to `longest` characters, not blank, out of `text`; None when ten tries find none.
 
-    Half of the middles run from somewhere in a line to its end, three in ten over one to six whole lines, the rest are spans.
+    Half of the middles run from inside a line to its end, three in ten over one to six whole lines, the rest are spans.
     """
     if len(text) < 8:
         return None

@@ -1,11 +1,12 @@
 """Floor 4, pretrain: a packed token file in, base weights, metrics and a loss curve out.
 
-Windows are drawn by (seed, step), so that a resumed run sees what an uninterrupted one would have seen and ends with the
-same bits. Knows nothing of documents or prompts.
+Windows are drawn by (seed, step), so that a resumed run sees what an uninterrupted one would have seen and ends with
+the same bits. Knows nothing of documents or prompts.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,8 +80,8 @@ def pretrain(
             run.restore(saved)
             say(f"train: goes on at step {run.step:,} of {run.num_steps:,}")
         say(
-            f"train: {decoder.shape.num_parameters / 1e6:.1f} M parameters ({_sizes(decoder)}), {len(tokens):,} tokens, "
-            f"{run.num_steps:,} steps of {config.batch_tokens:,}, {precision} on {device} with {threads} threads"
+            f"train: {decoder.shape.num_parameters / 1e6:.1f} M parameters ({_sizes(decoder)}), "
+            f"{len(tokens):,} tokens, {run.num_steps:,} steps of {config.batch_tokens:,}, {precision} on {device} with {threads} threads"
         )
         run.loop(stop_after)
         if stop_after is not None and run.step < run.num_steps:
@@ -250,7 +251,7 @@ class _Run:
         packed = PackedTokens(tokens_folder / VALIDATION_FILE)
         offsets, length = packed.offsets, self.config.sequence
         samples = []
-        for begin, end in list(zip(offsets[:-1], offsets[1:], strict=True))[: self.config.evaluation_documents]:
+        for begin, end in list(itertools.pairwise(offsets))[: self.config.evaluation_documents]:
             for at in range(int(begin), int(end) - 1, length):
                 ids = packed.tokens[at : min(at + length + 1, int(end))].astype(np.int64).tolist()
                 samples.append((ids, [True] * len(ids)))
