@@ -253,7 +253,7 @@ class _Space(msgspec.Struct):
 
     @classmethod
     def make(cls, num_texts: int, longest: int, heads: int, width: int, inner: int) -> _Space:
-        """For `num_texts` texts of `longest` tokens; attention takes as many texts at a time as the cache holds scores."""
+        """For `num_texts` texts of `longest` tokens; attention takes a group of texts at a time."""
         num_rows = num_texts * longest
         group = min(num_texts, max(1, _SCORES_PER_GROUP // (heads * longest * longest)))
         block = min(num_rows, _ROWS_PER_BLOCK)

@@ -91,7 +91,7 @@ class WordPiece:
         uncased = normalizer.lowercase and normalizer.strip_accents is not False
         if file.model.type != "WordPiece" or normalizer.type != "BertNormalizer" or not uncased:
             raise InputError(
-                f"{path} holds a {file.model.type} model behind a {normalizer.type}; only uncased BERT WordPiece is read"
+                f"{path} holds a {file.model.type} model behind a {normalizer.type}; only uncased WordPiece is read"
             )
         special = {token.content: token.id for token in file.added_tokens if token.special}
         missing = [name for name in ("[CLS]", "[SEP]", "[PAD]") if name not in special]
