@@ -1,7 +1,7 @@
 """Floor 2, build: sources to shards, a record of every file, and the data card.
 
-Cleaned chunks lie in `work/` of the stage folder until the end, so a stopped build goes on where it stopped. Knows nothing of
-the command line.
+Cleaned chunks lie in `work/` of the stage folder until the end, so a stopped build goes on where it stopped. Knows
+nothing of the command line.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def build_dataset(
 ) -> Counts:
     """Write `shards/`, `files.parquet` (what became of each file) and `DATACARD.md` into `out`; returns the counts.
 
-    `workers` processes clean files and as many threads look for duplicates; the result does not depend on it. With more than
-    one, the caller's script needs the usual `if __name__ == "__main__"` guard.
+    `workers` processes clean files and as many threads look for duplicates; the result does not depend on it. With
+    more than one, the caller's script needs the usual `if __name__ == "__main__"` guard.
     """
     sources = open_sources(config, cache=cache) if sources is None else sources
     work = out / _WORK / fingerprint(config, {source.name: fingerprint_source(source) for source in sources})
@@ -79,9 +79,7 @@ def build_dataset(
     files = pa.concat_tables([_skipped(sources), *(_read_part(part, text=False) for part in parts)])
     kept = np.flatnonzero(files.column("reason").to_numpy(zero_copy_only=False) == "")
     if not len(kept):
-        raise InputError(
-            f"none of the {len(files)} files in {', '.join(config.sources)} is usable; `why` would say: {_reasons(files)}"
-        )
+        raise InputError(f"none of the {len(files)} files in {', '.join(config.sources)} is usable: {_reasons(files)}")
     duplicates = _find_duplicates(config, files, kept, parts, workers)
     files, split = _decide(config, files, kept, duplicates)
     tables = _kept_tables(files, parts)
@@ -185,7 +183,7 @@ def _reasons(files: pa.Table) -> str:
 def _find_duplicates(
     config: DataConfig, files: pa.Table, kept: np.ndarray, parts: list[Path], workers: int
 ) -> Duplicates:
-    """Cluster the texts that passed the filters; the best of a cluster is the team's own, then the best score, then the first path."""
+    """Cluster the texts that passed; the best is the team's own, then the best score, then the first path."""
     texts = pa.chunked_array(
         [_read_part(part, text=True).column("text").drop_null().combine_chunks() for part in parts]
     )
@@ -203,7 +201,7 @@ def _find_duplicates(
     rank[order] = np.arange(len(kept))
     return deduplicate(
         texts,
-        threshold=config.near_duplicate or 1.0,
+        threshold=config.near_duplicate or None,
         num_perm=config.num_perm,
         threads=workers,
         seed=config.seed,

@@ -121,7 +121,7 @@ def _duplicates(config: DataConfig, duplicates: Duplicates) -> list[str]:
     lines = [
         "## Duplicates",
         "",
-        f"{stats['exact_duplicates']} documents had the same text as another, {stats['near_duplicates']} nearly the same"
+        f"{stats['exact_duplicates']} documents equal another, {stats['near_duplicates']} nearly do"
         + (
             f" (Jaccard of word 5-grams at least {config.near_duplicate})."
             if config.near_duplicate

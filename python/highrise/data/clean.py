@@ -1,7 +1,7 @@
 """Floor 2, clean: one file in, what became of it out. The order of the filters is written here and nowhere else.
 
-Works on chunks of files, so that a chunk can go to another process and its result can be kept when a build is stopped. Knows
-nothing of duplicates or splits.
+Works on chunks of files, so that a chunk can go to another process and its result can be kept when a build is
+stopped. Knows nothing of duplicates or splits.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 
 def clean_chunk(chunk: Chunk) -> pa.Table:
     """The records of a chunk as a table of `CLEAN_SCHEMA`, in the order of its files."""
-    include = pathspec.PathSpec.from_lines("gitignore", chunk.config.include) if chunk.config.include else None
-    exclude = pathspec.PathSpec.from_lines("gitignore", chunk.config.exclude) if chunk.config.exclude else None
+    include = pathspec.GitIgnoreSpec.from_lines(chunk.config.include) if chunk.config.include else None
+    exclude = pathspec.GitIgnoreSpec.from_lines(chunk.config.exclude) if chunk.config.exclude else None
     records = []
     for file, license in zip(chunk.files, chunk.repository_licenses, strict=True):
         record = Record(

@@ -1,7 +1,7 @@
 """Floor 2, decode: from the bytes of a file to a normalised string, or the reason why there is none.
 
-Byte order marks first, then UTF-8, then the encoding that a Python or Emacs cookie names, then Latin-1, which cannot fail and
-is counted. Knows nothing of languages.
+Byte order marks first, then UTF-8, then the encoding that a Python or Emacs cookie names, then Latin-1, which cannot
+fail and is counted. Knows nothing of languages.
 """
 
 from __future__ import annotations
@@ -54,6 +54,6 @@ def decode(data: bytes) -> tuple[str, str]:
 
 
 def normalise(text: str) -> str:
-    """Newlines as "\\n", no NULs at the end, one newline at the end. Unicode is left as it is: in code it may matter."""
+    """Newlines as "\\n", no NULs at the end, one newline at the end. Unicode is left as it is: code may need it."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\0 \t\n")
     return text.encode("utf-8", "replace").decode("utf-8") + "\n" if text else ""

@@ -1,7 +1,7 @@
 """Floor 2, licences: the SPDX identifier of a file, from its own header or from the nearest licence of its repository.
 
-Texts are recognised by phrases that one licence has and its relatives lack, so that reflowed or renamed copies still match.
-No legal advice: what is not recognised is "unknown". Knows nothing of allow lists.
+Texts are recognised by phrases that one licence has and its relatives lack, so that reflowed or renamed copies still
+match. No legal advice: what is not recognised is "unknown". Knows nothing of allow lists.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ __all__ = ["UNKNOWN", "RepositoryLicenses", "file_license", "is_license_file", "
 UNKNOWN = "unknown"
 
 # identifier, phrases that must all be there, phrases that must be absent; the first row that fits decides
+_MIT = "permission is hereby granted, free of charge, to any person obtaining a copy"
 _TEXTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("AGPL-3.0", ("gnu affero general public license", "version 3"), ()),
     ("LGPL-2.1", ("gnu lesser general public license", "version 2.1"), ()),
@@ -34,10 +35,10 @@ _TEXTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("BSL-1.0", ("boost software license",), ()),
     ("PSF-2.0", ("python software foundation license version 2",), ()),
     ("Zlib", ("provided 'as-is', without any express or implied warranty", "altered source versions"), ()),
-    ("ISC", ("permission to use, copy, modify, and/or distribute this software for any purpose", "copyright notice and this"), ()),
+    ("ISC", ("permission to use, copy, modify, and/or distribute this software for any purpose",), ()),
     ("ISC", ("permission to use, copy, modify, and distribute this software for any purpose with or without fee",), ()),
-    ("MIT", ("permission is hereby granted, free of charge, to any person obtaining a copy", "the above copyright notice"), ()),
-    ("MIT-0", ("permission is hereby granted, free of charge, to any person obtaining a copy",), ("the above copyright notice",)),
+    ("MIT", (_MIT, "the above copyright notice"), ()),
+    ("MIT-0", (_MIT,), ("the above copyright notice",)),
     ("BSD-4-Clause", ("redistribution and use in source and binary forms", "all advertising materials"), ()),
     (
         "BSD-3-Clause",
@@ -77,7 +78,7 @@ def is_license_file(path: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    return _PUNCTUATION.sub(" ", text.lower().replace("’", "'").replace("licence", "license"))
+    return _PUNCTUATION.sub(" ", text.lower().replace("\u2019", "'").replace("licence", "license"))
 
 
 def text_license(text: str) -> str:

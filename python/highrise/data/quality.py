@@ -1,7 +1,8 @@
 """Floor 2, quality: a score in [0, 1] with its parts, from surface signals that need no model.
 
-Each part is in [0, 1] and the score is their weighted mean; `docs/floors/2-data.md` has the table. The signals are those of
-StarCoder and CodeParrot (comment ratio, line lengths, alphanumeric share), made continuous. Knows nothing of filters.
+Each part is in [0, 1] and the score is their weighted mean; `docs/floors/2-data.md` has the table. The signals are
+those of StarCoder and CodeParrot (comment ratio, line lengths, alphanumeric share), made continuous. Knows nothing of
+filters.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def quality_parts(language: str, text: str) -> dict[str, float]:
         "unique": _band(len(set(filled)) / max(len(filled), 1), 0.2, 0.7, 1, 1),
     }
     if language in CODE:
-        commented = sum(len(match[2]) for match in _DOCSTRING.finditer(sample)) if language == "python" else 0
+        documented = _DOCSTRING.finditer(sample) if language == "python" else ()
+        commented = float(sum(len(match[2]) for match in documented))
         commented += sum(1 for _ in _LINE_COMMENT.finditer(sample)) * mean
         parts["comments"] = 0.3 + 0.7 * _band(commented / solid, 0, 0.05, 0.5, 0.95)
         names = set(_NAME.findall(sample))

@@ -1,8 +1,8 @@
 """Floor 2, secrets: keys, tokens and passwords found in a text and replaced by placeholders that keep its syntax.
 
-A placeholder is one word of letters and underscores, so that it may stand inside quotes, in a URL or bare in a shell script, and
-no line is added or removed. Known formats come first; an assignment to a telling name counts only when its value looks random.
-Rules are checked against planted secrets and against look-alikes. Knows nothing of files.
+A placeholder is one word of letters and underscores, so that it may stand inside quotes, in a URL or bare in a shell
+script, and no line is added or removed. Known formats come first; an assignment to a telling name counts only when
+its value looks random. Rules are checked against planted secrets and against look-alikes. Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections import Counter
 
 __all__ = ["RULES", "redact", "shannon_entropy"]
 
-# kind, a literal that must be in the text before the pattern is tried, the pattern; group "secret" is replaced, else all
+# kind, literals of which one must be in the text, the pattern; its group "secret" is replaced, else all of it
 RULES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ("AWS_KEY_ID", ("AKIA", "ASIA"), re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
     ("GITHUB_TOKEN", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), re.compile(r"\bgh[pousr]_[A-Za-z0-9]{36,255}\b")),
     ("GITHUB_TOKEN", ("github_pat_",), re.compile(r"\bgithub_pat_[A-Za-z0-9_]{60,255}\b")),
     ("GITLAB_TOKEN", ("glpat-",), re.compile(r"\bglpat-[A-Za-z0-9_-]{20,64}(?![\w-])")),
     ("SLACK_TOKEN", ("xox",), re.compile(r"\bxox[abeoprs]-[A-Za-z0-9-]{20,255}")),
-    ("SLACK_WEBHOOK", ("hooks.slack.com",), re.compile(r"hooks\.slack\.com/services/(?P<secret>T\w{6,}/B\w{6,}/\w{16,})")),
+    ("SLACK_WEBHOOK", ("hooks.slack.com",), re.compile(r"hooks\.slack\.com/services/(?P<secret>T\w+/B\w+/\w{16,})")),
     ("GOOGLE_API_KEY", ("AIza",), re.compile(r"\bAIza[0-9A-Za-z_-]{35}(?![\w-])")),
     ("STRIPE_KEY", ("_live_",), re.compile(r"\b[rs]k_live_[0-9a-zA-Z]{20,255}\b")),
     ("OPENAI_KEY", ("sk-",), re.compile(r"\bsk-(?:proj-|svcacct-|ant-[a-z0-9]+-)?[A-Za-z0-9_-]{32,255}(?![\w-])")),
@@ -51,7 +51,24 @@ _EXAMPLE = re.compile(
     re.I,
 )
 _DUMMY_PASSWORDS = frozenset(
-    "password passwd pass secret pwd user username test postgres root admin guest xxx foo bar baz".split()
+    [
+        "password",
+        "passwd",
+        "pass",
+        "secret",
+        "pwd",
+        "user",
+        "username",
+        "test",
+        "postgres",
+        "root",
+        "admin",
+        "guest",
+        "xxx",
+        "foo",
+        "bar",
+        "baz",
+    ]
 )
 _WORDY = re.compile(r"[A-Za-z]*[a-z]{3,}[A-Za-z]*|[A-Z]{3,}|\d{1,4}")
 

@@ -41,7 +41,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def write_shards(folder: Path, tables: Iterable[pa.Table], *, shard_bytes: int) -> int:
-    """Write `tables` (columns of `SCHEMA`) as `folder/shards/NNNNN.parquet` of about `shard_bytes` text; returns how many."""
+    """Write `tables` as `folder/shards/NNNNN.parquet` of about `shard_bytes` of text each; returns how many."""
     pending: list[pa.Table] = []
     size = num_shards = 0
     for table in tables:

@@ -1,7 +1,7 @@
 """Floor 2, sources: from what the configuration names to a sorted list of files.
 
-A folder inside a git work tree is listed by git (tracked and not ignored); any other is walked with its .gitignore files
-respected. Symbolic links are not followed. Knows nothing of what is inside the files.
+A folder inside a git work tree is listed by git (tracked and not ignored); any other is walked with its .gitignore
+files respected. Symbolic links are not followed. Knows nothing of what is inside the files.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _is_never(path: str) -> bool:
 
 def _walk(root: Path, *, skip: frozenset[str]) -> Iterator[str]:
     """Paths below `root` without the folders named in `skip` and without what .gitignore files exclude."""
-    pending: list[tuple[str, tuple[tuple[str, pathspec.PathSpec], ...]]] = [("", ())]
+    pending: list[tuple[str, tuple[tuple[str, pathspec.GitIgnoreSpec], ...]]] = [("", ())]
     while pending:
         prefix, specs = pending.pop()
         specs = (*specs, *_ignore_file(root, prefix))
@@ -144,20 +144,20 @@ def _walk(root: Path, *, skip: frozenset[str]) -> Iterator[str]:
                 yield path
 
 
-def _ignore_file(root: Path, prefix: str) -> Iterator[tuple[str, pathspec.PathSpec]]:
+def _ignore_file(root: Path, prefix: str) -> Iterator[tuple[str, pathspec.GitIgnoreSpec]]:
     try:
         lines = (root / prefix / ".gitignore").read_text("utf-8", "replace").splitlines()
     except OSError:
         return
-    yield prefix, pathspec.PathSpec.from_lines("gitignore", lines)
+    yield prefix, pathspec.GitIgnoreSpec.from_lines(lines)
 
 
-def _is_ignored(path: str, specs: Sequence[tuple[str, pathspec.PathSpec]]) -> bool:
+def _is_ignored(path: str, specs: Sequence[tuple[str, pathspec.GitIgnoreSpec]]) -> bool:
     """The deepest .gitignore that has an opinion decides, as in git."""
     for prefix, spec in reversed(specs):
         verdict = spec.check_file(path[len(prefix) :]).include
         if verdict is not None:
-            return verdict
+            return bool(verdict)
     return False
 
 

@@ -1,8 +1,8 @@
 """Floor 2, split: which documents are held out, in whole groups, so that relatives stay on one side.
 
-A group is a repository; where one repository would be too much to hold out, a top folder; where that is too much, a single
-document. Own sources and reference material are split apart, so that both sides have both. Documents that are near duplicates
-of each other never reach this module: one of a cluster is left.
+A group is a repository; where one repository would be too much to hold out, a top folder; where that is too much, a
+single document. Own sources and reference material are split apart, so that both sides have both. Documents that are
+near duplicates of each other never reach this module: one of a cluster is left.
 """
 
 from __future__ import annotations

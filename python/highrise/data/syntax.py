@@ -15,7 +15,28 @@ from highrise.data.config import CleaningConfig
 __all__ = ["error_share", "is_broken"]
 
 _GRAMMARS = frozenset(
-    "python javascript typescript tsx rust go java kotlin scala c cpp csharp swift ruby php lua bash html css json".split()
+    [
+        "python",
+        "javascript",
+        "typescript",
+        "tsx",
+        "rust",
+        "go",
+        "java",
+        "kotlin",
+        "scala",
+        "c",
+        "cpp",
+        "csharp",
+        "swift",
+        "ruby",
+        "php",
+        "lua",
+        "bash",
+        "html",
+        "css",
+        "json",
+    ]
 )
 _LENIENT = frozenset({"c", "cpp", "bash", "html", "css", "php", "swift", "kotlin", "scala"})
 """Macros and dialects make correct files of these look wrong in places, so they may have ten times the error share."""

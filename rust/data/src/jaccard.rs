@@ -1,0 +1,126 @@
+//! Jaccard: the exact similarity of two texts, from the sets of their shingle hashes.
+//!
+//! The sets are open-addressing tables whose memory is reused. Two different shingles share a 64-bit hash with a chance of 2^-64.
+
+use crate::shingle::for_each_shingle;
+
+/// A set of shingle hashes.
+#[derive(Debug, Default)]
+pub struct ShingleSet {
+    slots: Vec<u64>,
+    shift: u32,
+    len: usize,
+    has_zero: bool,
+}
+
+impl ShingleSet {
+    /// Number of distinct shingles.
+    pub fn len(&self) -> usize {
+        self.len + usize::from(self.has_zero)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forget everything and make room for the shingles of a text of `bytes` bytes.
+    fn reset(&mut self, bytes: usize) {
+        // two bytes a word is the most there can be, about nine is usual; `grow` corrects a guess that was too small
+        let capacity = (bytes / 4).next_power_of_two().max(64);
+        self.slots.clear();
+        self.slots.resize(capacity, 0);
+        self.shift = 64 - capacity.trailing_zeros();
+        self.len = 0;
+        self.has_zero = false;
+    }
+
+    #[inline(always)]
+    fn slot(&self, hash: u64) -> usize {
+        (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
+    }
+
+    /// Add a hash; true when it was not there.
+    #[inline(always)]
+    fn insert(&mut self, hash: u64) -> bool {
+        if hash == 0 {
+            return !std::mem::replace(&mut self.has_zero, true);
+        }
+        let mask = self.slots.len() - 1;
+        let mut at = self.slot(hash);
+        loop {
+            let held = self.slots[at];
+            if held == hash {
+                return false;
+            }
+            if held == 0 {
+                self.slots[at] = hash;
+                self.len += 1;
+                if 4 * self.len > 3 * self.slots.len() {
+                    self.grow();
+                }
+                return true;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let doubled = vec![0; 2 * self.slots.len()];
+        let old = std::mem::replace(&mut self.slots, doubled);
+        self.shift -= 1;
+        self.len = 0;
+        for hash in old.into_iter().filter(|&hash| hash != 0) {
+            self.insert(hash);
+        }
+    }
+
+    #[inline(always)]
+    fn contains(&self, hash: u64) -> bool {
+        if hash == 0 {
+            return self.has_zero;
+        }
+        let mask = self.slots.len() - 1;
+        let mut at = self.slot(hash);
+        loop {
+            match self.slots[at] {
+                0 => return false,
+                held if held == hash => return true,
+                _ => at = (at + 1) & mask,
+            }
+        }
+    }
+
+    /// Become the set of the shingles of `text`.
+    pub fn fill(&mut self, text: &[u8]) {
+        self.reset(text.len());
+        for_each_shingle(text, |hash| {
+            self.insert(hash);
+        });
+    }
+
+    /// Similarity of this set with that of `text`; `seen` is scratch. Two texts without shingles have 0.
+    pub fn jaccard(&self, text: &[u8], seen: &mut ShingleSet) -> f64 {
+        seen.reset(text.len());
+        let mut shared = 0usize;
+        for_each_shingle(text, |hash| {
+            if seen.insert(hash) {
+                shared += usize::from(self.contains(hash));
+            }
+        });
+        let together = self.len() + seen.len() - shared;
+        if together == 0 {
+            0.0
+        } else {
+            shared as f64 / together as f64
+        }
+    }
+}
+
+/// The exact similarity of two texts.
+pub fn jaccard(left: &[u8], right: &[u8]) -> f64 {
+    let (mut set, mut seen) = (ShingleSet::default(), ShingleSet::default());
+    set.fill(left);
+    set.jaccard(right, &mut seen)
+}
