@@ -8,6 +8,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use highrise_encode::alphabet::Alphabet;
 use highrise_encode::special::SpecialMatcher;
 use highrise_encode::stream::Utf8Stream;
+use highrise_encode::tokenizer::Offsets;
 use highrise_encode::{Allowed, Error, Scheme, SpecialToken, Tokenizer, Vocabulary};
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyRuntimeError;
@@ -57,6 +58,12 @@ type SpecialArgument = (String, u32, bool);
 fn specials_of(specials: Vec<SpecialArgument>) -> Vec<SpecialToken> {
     specials.into_iter().map(|(text, id, in_plain_text)| SpecialToken { text, id, in_plain_text }).collect()
 }
+
+/// Ids of all texts, and where each text starts.
+type FlatIds<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<i64>>);
+
+/// The two sides of a merge.
+type TextPair = (String, String);
 
 /// A byte-level BPE tokenizer; see `highrise.encode.tokenizer` for the words.
 #[pyclass(frozen, module = "highrise._native")]
@@ -217,7 +224,7 @@ impl BytePairTokenizer {
         threads: usize,
         all_specials: bool,
         specials: Option<Vec<String>>,
-    ) -> PyResult<(Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<i64>>)> {
+    ) -> PyResult<FlatIds<'py>> {
         let choice = self.choice(all_specials, specials);
         let (ids, starts) = run(py, true, || {
             let texts: Vec<&str> = texts.iter().map(|text| &**text).collect();
@@ -234,7 +241,7 @@ impl BytePairTokenizer {
         text: &str,
         all_specials: bool,
         specials: Option<Vec<String>>,
-    ) -> PyResult<(Vec<u32>, Vec<(usize, usize)>)> {
+    ) -> PyResult<(Vec<u32>, Offsets)> {
         let choice = self.choice(all_specials, specials);
         run(py, true, || self.inner.encode_with_offsets(text, choice.allowed()))
     }
@@ -277,7 +284,7 @@ impl BytePairTokenizer {
     }
 
     /// Tokens in the byte alphabet in the order of their ids ("" for holes and special tokens), and merges "left right".
-    fn byte_level(&self, py: Python<'_>) -> PyResult<(Vec<String>, Vec<(String, String)>)> {
+    fn byte_level(&self, py: Python<'_>) -> PyResult<(Vec<String>, Vec<TextPair>)> {
         run(py, true, || {
             let alphabet = Alphabet::default();
             let vocabulary = self.inner.vocabulary();
