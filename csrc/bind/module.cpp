@@ -8,6 +8,7 @@ namespace highrise::bind {
 
 void register_all(pybind11::module_& module) {
   module.doc() = "C++ kernels of Highrise: plain pointers inside, checked arrays outside.";
+  register_decoder(module);
 }
 
 }  // namespace highrise::bind

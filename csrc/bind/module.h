@@ -5,6 +5,7 @@
 
 namespace highrise::bind {
 
+void register_decoder(pybind11::module_& module);
 void register_all(pybind11::module_& module);
 
 }  // namespace highrise::bind

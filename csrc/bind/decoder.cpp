@@ -1,0 +1,329 @@
+// The class `Decoder` of `_csrc`: arrays and words around serve/decoder.h.
+#include "serve/decoder.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "bind/arrays.h"
+#include "bind/module.h"
+
+namespace py = pybind11;
+
+namespace highrise::bind {
+namespace {
+
+using serve::Batch;
+using serve::BlockType;
+using serve::Complaint;
+using serve::Decoder;
+using serve::DecoderOptions;
+using serve::DecoderShape;
+using serve::Kernels;
+using serve::Status;
+using serve::WeightLimit;
+
+std::string text(int64_t value) { return std::to_string(value); }
+
+const Kernels* kernels_of(const std::string& isa) {
+  const Kernels* kernels = serve::find_kernels(isa.c_str());
+  if (kernels) return kernels;
+  std::string names;
+  for (const char* const* name = serve::available_kernels(); *name; ++name)
+    names += (names.empty() ? "" : ", ") + std::string(*name);
+  throw py::value_error("isa \"" + isa + "\" is not to be had on this CPU; choose auto or one of " + names);
+}
+
+void at_least(const char* name, int64_t value, int64_t least) {
+  if (value < least)
+    throw py::value_error(std::string(name) + " is " + text(value) + "; it must be at least " + text(least));
+}
+
+DecoderShape checked_shape(const DecoderShape& shape) {
+  constexpr int64_t kMost = int64_t{1} << 24;
+  const std::pair<const char*, int64_t> sizes[] = {
+      {"hidden_size", shape.hidden_size},
+      {"num_hidden_layers", shape.num_hidden_layers},
+      {"num_attention_heads", shape.num_attention_heads},
+      {"num_key_value_heads", shape.num_key_value_heads},
+      {"head_dim", shape.head_dim},
+      {"intermediate_size", shape.intermediate_size},
+      {"vocab_size", shape.vocab_size},
+  };
+  for (const auto& [name, value] : sizes) {
+    at_least(name, value, 1);
+    if (value > kMost)
+      throw py::value_error(std::string(name) + " is " + text(value) + "; it may be at most " + text(kMost));
+  }
+  if (shape.num_attention_heads % shape.num_key_value_heads != 0) {
+    throw py::value_error("num_attention_heads " + text(shape.num_attention_heads) +
+                          " is not a multiple of num_key_value_heads " + text(shape.num_key_value_heads));
+  }
+  if (shape.head_dim % 2 != 0) throw py::value_error("head_dim is " + text(shape.head_dim) + "; it must be even");
+  if (!(shape.rope_theta > 0.0))
+    throw py::value_error("rope_theta is " + std::to_string(shape.rope_theta) + "; it must be above 0");
+  if (!(shape.rms_norm_eps >= 0.0))
+    throw py::value_error("rms_norm_eps is " + std::to_string(shape.rms_norm_eps) + "; it must not be negative");
+  return shape;
+}
+
+std::unique_ptr<Decoder> make_decoder(const DecoderShape& shape, int64_t num_pages, int64_t page_size, int threads,
+                                      const std::string& isa, const std::string& kv) {
+  DecoderOptions options;
+  at_least("num_pages", num_pages, 1);
+  at_least("threads", threads, 1);
+  if (threads > 1024) throw py::value_error("threads is " + text(threads) + "; it may be at most 1024");
+  if (num_pages > INT32_MAX)
+    throw py::value_error("num_pages is " + text(num_pages) + "; it may be at most " + text(INT32_MAX));
+  if (page_size < 16 || page_size % 16 != 0 || page_size > 65536) {
+    throw py::value_error("page_size is " + text(page_size) + "; it must be a multiple of 16 of at most 65536");
+  }
+  if (kv != "float16" && kv != "float32") throw py::value_error("kv is \"" + kv + "\"; it must be float16 or float32");
+  const double bytes = 2.0 * static_cast<double>(num_pages) * static_cast<double>(page_size) *
+                       static_cast<double>(shape.head_dim + 15) * static_cast<double>(shape.num_key_value_heads) *
+                       static_cast<double>(shape.num_hidden_layers) * 4.0;
+  if (bytes > 1e15)
+    throw py::value_error("num_pages " + text(num_pages) + " makes a cache of " + std::to_string(bytes / 1e12) + " TB");
+  options.num_pages = num_pages;
+  options.page_size = page_size;
+  options.threads = threads;
+  options.kernels = kernels_of(isa);
+  options.half_cache = kv == "float16";
+  auto decoder = std::make_unique<Decoder>(checked_shape(shape), options);
+  if (!decoder->ready()) {
+    PyErr_SetString(PyExc_MemoryError, ("no memory for a cache of " + text(num_pages) + " pages").c_str());
+    throw py::error_already_set();
+  }
+  return decoder;
+}
+
+[[noreturn]] void no_memory(const std::string& what) {
+  PyErr_SetString(PyExc_MemoryError, ("no memory for " + what).c_str());
+  throw py::error_already_set();
+}
+
+void set_tensor(Decoder& decoder, const std::string& name, const py::array& raw, const std::string& type_name,
+                int64_t rows, int64_t cols, const std::string& weights) {
+  BlockType type;
+  WeightLimit limit;
+  if (!serve::block_type_of(type_name.c_str(), &type)) {
+    throw py::value_error(name + " is of type \"" + type_name +
+                          "\"; known are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K");
+  }
+  if (!serve::weight_limit_of(weights.c_str(), &limit)) {
+    throw py::value_error("weights is \"" + weights + "\"; it must be stored, int8, int6, int5 or int4");
+  }
+  int64_t expected_rows = 0, expected_cols = 0;
+  if (decoder.expected_shape(name.c_str(), &expected_rows, &expected_cols) != Status::kOk) {
+    throw py::key_error("a decoder of this shape has no tensor \"" + name + "\"");
+  }
+  if (rows != expected_rows || cols != expected_cols) {
+    throw py::value_error(name + " is " + text(rows) + " x " + text(cols) + "; this shape wants " +
+                          text(expected_rows) + " x " + text(expected_cols));
+  }
+  if (cols % serve::block_weights(type) != 0) {
+    throw py::value_error(name + " has " + text(cols) + " columns, which blocks of " +
+                          text(serve::block_weights(type)) + " (" + type_name + ") do not divide");
+  }
+  const uint8_t* source = checked<uint8_t>(raw, name.c_str(), raw.ndim() == 2 ? 2 : 1);
+  const int64_t bytes = rows * serve::row_bytes(type, cols);
+  if (raw.size() != bytes) {
+    throw py::value_error(name + " holds " + text(raw.size()) + " bytes; " + text(rows) + " x " + text(cols) + " of " +
+                          type_name + " are " + text(bytes));
+  }
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = decoder.set_tensor(name.c_str(), source, type, rows, cols, limit);
+  }
+  if (status == Status::kAlreadySet) throw py::value_error(name + " was set before; a decoder takes each tensor once");
+  if (status == Status::kWrongType)
+    throw py::value_error(name + " is " + type_name + "; a norm or bias must be F32, F16 or BF16");
+  if (status == Status::kNoMemory) no_memory(name);
+  if (status != Status::kOk) throw py::value_error(name + " was refused with status " + text(static_cast<int>(status)));
+}
+
+void set_adapter(Decoder& decoder, const std::string& name, const py::array& a, const py::array& b, float scale) {
+  const float* a_values = checked<float>(a, "A", 2);
+  const float* b_values = checked<float>(b, "B", 2);
+  const int64_t rank = a.shape(0), in = a.shape(1), out = b.shape(0);
+  int64_t rows = 0, cols = 0;
+  if (decoder.expected_shape(name.c_str(), &rows, &cols) != Status::kOk) {
+    throw py::key_error("a decoder of this shape has no tensor \"" + name + "\"");
+  }
+  if (rank < 1 || b.shape(1) != rank || in != cols || out != rows) {
+    throw py::value_error("an adapter with A " + shape_of(a) + " and B " + shape_of(b) + " does not fit " + name +
+                          " of " + text(rows) + " x " + text(cols) + ": A must be (rank, " + text(cols) + ") and B (" +
+                          text(rows) + ", rank)");
+  }
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = decoder.set_adapter(name.c_str(), a_values, b_values, rank, in, out, scale);
+  }
+  if (status == Status::kUnknownTensor)
+    throw py::key_error(name + " takes no adapter; the projections of attention and MLP do");
+  if (status == Status::kNoMemory) no_memory("the adapter of " + name);
+}
+
+void copy_pages(Decoder& decoder, const py::array& from, const py::array& to) {
+  const int32_t* from_ids = checked<int32_t>(from, "src", 1);
+  const int32_t* to_ids = checked<int32_t>(to, "dst", 1);
+  if (from.size() != to.size()) {
+    throw py::value_error("src has " + text(from.size()) + " pages and dst " + text(to.size()));
+  }
+  Complaint complaint;
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = decoder.copy_pages(from_ids, to_ids, from.size(), &complaint);
+  }
+  if (status == Status::kPageRange) {
+    throw py::value_error("page " + text(complaint.value) + " at index " + text(complaint.index) +
+                          " does not exist; there are " + text(complaint.limit));
+  }
+}
+
+struct CheckedBatch {
+  Batch batch;
+  CheckedBatch(const py::array& tokens, const py::array& positions, const py::array& sequences,
+               const py::array& page_table) {
+    batch.tokens = checked<int32_t>(tokens, "tokens", 1);
+    batch.positions = checked<int32_t>(positions, "positions", 1);
+    batch.sequences = checked<int32_t>(sequences, "sequence", 1);
+    batch.page_table = checked<int32_t>(page_table, "page_table", 2);
+    batch.num_tokens = tokens.size();
+    batch.num_sequences = page_table.shape(0);
+    batch.max_pages = page_table.shape(1);
+    if (positions.size() != tokens.size() || sequences.size() != tokens.size()) {
+      throw py::value_error("tokens, positions and sequence have " + text(tokens.size()) + ", " +
+                            text(positions.size()) + " and " + text(sequences.size()) +
+                            " entries; they must have the same number");
+    }
+  }
+};
+
+[[noreturn]] void complain(const Decoder& decoder, Status status, const Complaint& at) {
+  const std::string index = text(at.index), value = text(at.value), limit = text(at.limit);
+  switch (status) {
+    case Status::kMissingTensor:
+      throw py::value_error(std::string("the tensor ") + decoder.missing_tensor() + " was not set");
+    case Status::kTokenRange:
+      throw py::value_error("token " + value + " at index " + index + " is outside the vocabulary of " + limit);
+    case Status::kPositionRange:
+      throw py::value_error("position " + value + " at index " + index + " is outside 0.." + text(at.limit - 1) +
+                            ", what a row of the page table covers");
+    case Status::kSequenceRange:
+      throw py::value_error("sequence " + value + " at index " + index + " is no row of a page table with " + limit +
+                            " rows");
+    case Status::kPageRange:
+      throw py::value_error("page " + value + " in the page table does not exist; there are " + limit +
+                            " pages, and the step reads this place");
+    case Status::kPositionOrder:
+      throw py::value_error("position " + value + " at index " + index + " does not come after position " + limit +
+                            " of the same sequence");
+    case Status::kLogitRowRange:
+      throw py::value_error("logit row " + value + " at index " + index + " is outside the " + limit +
+                            " tokens of the batch");
+    default:
+      no_memory("the buffers of a step");
+  }
+}
+
+py::array_t<float> forward(Decoder& decoder, const py::array& tokens, const py::array& positions,
+                           const py::array& sequences, const py::array& page_table, const py::array& logit_rows) {
+  const CheckedBatch checked_batch(tokens, positions, sequences, page_table);
+  const int32_t* rows = checked<int32_t>(logit_rows, "logit_rows", 1);
+  const int64_t num_rows = logit_rows.size();
+  py::array_t<float> logits({static_cast<py::ssize_t>(num_rows), static_cast<py::ssize_t>(decoder.shape().vocab_size)});
+  float* out = logits.mutable_data();
+  Complaint complaint;
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = decoder.forward(checked_batch.batch, rows, num_rows, out, nullptr, &complaint);
+  }
+  if (status != Status::kOk) complain(decoder, status, complaint);
+  return logits;
+}
+
+py::array_t<float> hidden(Decoder& decoder, const py::array& tokens, const py::array& positions,
+                          const py::array& sequences, const py::array& page_table) {
+  const CheckedBatch checked_batch(tokens, positions, sequences, page_table);
+  py::array_t<float> states(
+      {static_cast<py::ssize_t>(tokens.size()), static_cast<py::ssize_t>(decoder.shape().hidden_size)});
+  float* out = states.mutable_data();
+  Complaint complaint;
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = decoder.forward(checked_batch.batch, nullptr, 0, nullptr, out, &complaint);
+  }
+  if (status != Status::kOk) complain(decoder, status, complaint);
+  return states;
+}
+
+}  // namespace
+
+void register_decoder(py::module_& module) {
+  module.def(
+      "available_isas",
+      [] {
+        std::vector<std::string> names;
+        for (const char* const* name = serve::available_kernels(); *name; ++name) names.emplace_back(*name);
+        return names;
+      },
+      "Instruction sets this CPU has kernels for, best first.");
+  py::class_<Decoder>(module, "Decoder", "One step of a decoder over a paged cache; see csrc/serve/decoder.h.")
+      .def(py::init([](int64_t hidden_size, int64_t num_hidden_layers, int64_t num_attention_heads,
+                       int64_t num_key_value_heads, int64_t head_dim, int64_t intermediate_size, int64_t vocab_size,
+                       double rope_theta, double rms_norm_eps, bool attention_bias, bool tie_word_embeddings,
+                       int64_t num_pages, int threads, int64_t page_size, const std::string& isa,
+                       const std::string& kv) {
+             const DecoderShape shape{hidden_size,  num_hidden_layers, num_attention_heads, num_key_value_heads,
+                                      head_dim,     intermediate_size, vocab_size,          rope_theta,
+                                      rms_norm_eps, attention_bias,    tie_word_embeddings};
+             return make_decoder(shape, num_pages, page_size, threads, isa, kv);
+           }),
+           py::kw_only(), py::arg("hidden_size"), py::arg("num_hidden_layers"), py::arg("num_attention_heads"),
+           py::arg("num_key_value_heads"), py::arg("head_dim"), py::arg("intermediate_size"), py::arg("vocab_size"),
+           py::arg("rope_theta") = 10000.0, py::arg("rms_norm_eps") = 1e-6, py::arg("attention_bias") = false,
+           py::arg("tie_word_embeddings") = false, py::arg("num_pages"), py::arg("threads"), py::arg("page_size") = 16,
+           py::arg("isa") = "auto", py::arg("kv") = "float16")
+      .def("set_tensor", &set_tensor, py::arg("name"), py::arg("raw"), py::arg("type"), py::arg("rows"),
+           py::arg("cols"), py::arg("weights") = "stored",
+           "Repacks rows of GGUF blocks under their Hugging Face name; vectors have cols = 1. The source is not kept.")
+      .def(
+          "missing",
+          [](const Decoder& decoder) -> py::object {
+            const char* name = decoder.missing_tensor();
+            return name ? py::object(py::str(name)) : py::object(py::none());
+          },
+          "The first tensor that was not set, or None.")
+      .def(
+          "forward", &forward, py::arg("tokens"), py::arg("positions"), py::arg("sequence"), py::arg("page_table"),
+          py::arg("logit_rows"),
+          "One step over a mixed batch; float32 logits (len(logit_rows), vocab_size). Keys and values go to the pages.")
+      .def("hidden", &hidden, py::arg("tokens"), py::arg("positions"), py::arg("sequence"), py::arg("page_table"),
+           "The same step; float32 states after the last norm (len(tokens), hidden_size).")
+      .def("copy_pages", &copy_pages, py::arg("src"), py::arg("dst"), "Copies whole pages in every layer.")
+      .def("set_adapter", &set_adapter, py::arg("name"), py::arg("a"), py::arg("b"), py::arg("scale"),
+           "A LoRA adapter beside one projection: output += scale * b @ (a @ input).")
+      .def(
+          "clear_adapter",
+          [](Decoder& decoder) {
+            const py::gil_scoped_release release;
+            decoder.clear_adapters();
+          },
+          "Removes every adapter.")
+      .def_property_readonly("isa", [](const Decoder& decoder) { return decoder.options().kernels->name; })
+      .def_property_readonly("threads", [](const Decoder& decoder) { return decoder.options().threads; })
+      .def_property_readonly("num_pages", [](const Decoder& decoder) { return decoder.options().num_pages; })
+      .def_property_readonly("page_size", [](const Decoder& decoder) { return decoder.options().page_size; })
+      .def_property_readonly("memory_bytes", &Decoder::memory_bytes, "Bytes mapped for weights, cache and buffers.");
+}
+
+}  // namespace highrise::bind

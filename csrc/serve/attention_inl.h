@@ -1,0 +1,165 @@
+// Attention over a paged cache with an online softmax (Milakov and Gimelshein 2018; FlashAttention), over
+// common/simd.h. The query heads that share a key-value head, and neighbouring tokens of one sequence, are rows of one
+// task, so that each key and value is read and widened once for all of them. Keys lie transposed in blocks of 16
+// tokens: scores of 16 keys come out of plain fused multiply-adds, with no sum across lanes. Knows nothing of models or
+// allocation.
+#pragma once
+
+#include "common/simd.h"
+#include "serve/kernels.h"
+
+namespace highrise::HIGHRISE_ISA {
+
+using serve::AttentionTask;
+using serve::kKeyChunk;
+
+constexpr int kKeyBlock = 16;
+constexpr int kKeyVectors = kKeyBlock / kLanes;
+constexpr int kMaxQueryRows = kLanes == 16 ? 8 : 4;
+constexpr float kHidden = -1e30f;
+
+template <bool Half>
+HIGHRISE_INLINE F load_cached(const uint8_t* base, int64_t index) {
+  if constexpr (Half) return load_half(reinterpret_cast<const uint16_t*>(base) + index);
+  return load(reinterpret_cast<const float*>(base) + index);
+}
+
+// scores[r][0..15] = queries[r] . keys of one block of 16.
+template <bool Half, int R>
+HIGHRISE_INLINE void score_block(const float* queries, int head_dim, const uint8_t* keys, float* scores) {
+  F sum[R][kKeyVectors];
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < kKeyVectors; ++v) sum[r][v] = zero();
+  }
+  for (int d = 0; d < head_dim; ++d) {
+    for (int v = 0; v < kKeyVectors; ++v) {
+      const F key = load_cached<Half>(keys, d * kKeyBlock + v * kLanes);
+      for (int r = 0; r < R; ++r) sum[r][v] = fma(key, set1(queries[r * head_dim + d]), sum[r][v]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < kKeyVectors; ++v) store(scores + r * kKeyChunk + v * kLanes, sum[r][v]);
+  }
+}
+
+// out[r][d..d+15] += weights[r][0..count) times values, for one page's run of tokens.
+template <bool Half, int R>
+HIGHRISE_INLINE void add_values(const float* weights, int count, const uint8_t* values, int head_dim, float* out) {
+  for (int d = 0; d < head_dim; d += kKeyBlock) {
+    F sum[R][kKeyVectors];
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < kKeyVectors; ++v) sum[r][v] = load(out + r * head_dim + d + v * kLanes);
+    }
+    for (int token = 0; token < count; ++token) {
+      for (int v = 0; v < kKeyVectors; ++v) {
+        const F value = load_cached<Half>(values, static_cast<int64_t>(token) * head_dim + d + v * kLanes);
+        for (int r = 0; r < R; ++r) sum[r][v] = fma(value, set1(weights[r * kKeyChunk + token]), sum[r][v]);
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < kKeyVectors; ++v) store(out + r * head_dim + d + v * kLanes, sum[r][v]);
+    }
+  }
+}
+
+// Turns scores of one chunk into weights, keeps the running maximum and sum, and rescales what was gathered before.
+HIGHRISE_INLINE void soften(float* scores, int64_t visible, int keys, float* maximum, float* sum, float* out,
+                            int head_dim) {
+  for (int64_t k = visible < 0 ? 0 : visible; k < keys; ++k) scores[k] = kHidden;
+  F most = set1(*maximum);
+  for (int k = 0; k < keys; k += kLanes) most = max(most, load(scores + k));
+  const float next = reduce_max(most);
+  float before[kLanes];
+  store(before, exp(set1(*maximum - next)));
+  F total = zero();
+  for (int k = 0; k < keys; k += kLanes) {
+    const F weight = exp(sub(load(scores + k), set1(next)));
+    store(scores + k, weight);
+    total = add(total, weight);
+  }
+  // exp clamps instead of reaching zero: hidden keys must not count even where all seen scores are as low
+  for (int64_t k = visible < 0 ? 0 : visible; k < keys; ++k) scores[k] = 0.0f;
+  if (visible < keys) {
+    total = zero();
+    for (int k = 0; k < keys; k += kLanes) total = add(total, load(scores + k));
+  }
+  *sum = *sum * before[0] + reduce_add(total);
+  *maximum = next;
+  for (int d = 0; d < head_dim; d += kLanes) store(out + d, mul(load(out + d), set1(before[0])));
+}
+
+template <bool Half, int R>
+void attend_rows(const AttentionTask& task, int first, int rows) {
+  constexpr int kBytes = Half ? 2 : 4;
+  const int head_dim = task.head_dim;
+  const float* queries = task.queries + static_cast<int64_t>(first) * head_dim;
+  float* out = task.out + static_cast<int64_t>(first) * head_dim;
+  float* scores = task.scratch;
+  float maximum[R], sum[R];
+  int longest = 0;
+  for (int r = 0; r < R; ++r) {
+    maximum[r] = kHidden;
+    sum[r] = 0.0f;
+    if (r < rows && task.num_visible[first + r] > longest) longest = task.num_visible[first + r];
+    for (int d = 0; d < head_dim; ++d) out[r * head_dim + d] = 0.0f;
+  }
+  const int64_t values_offset = static_cast<int64_t>(task.page_size) * head_dim * kBytes;
+  for (int start = 0; start < longest; start += kKeyChunk) {
+    const int seen = longest - start < kKeyChunk ? longest - start : kKeyChunk;
+    const int keys = (seen + kKeyBlock - 1) / kKeyBlock * kKeyBlock;
+    for (int k = 0; k < keys; k += kKeyBlock) {
+      const int position = start + k;
+      const uint8_t* page = task.cache + task.page_table[position / task.page_size] * task.page_bytes;
+      const int64_t offset = static_cast<int64_t>(position % task.page_size) * head_dim * kBytes;
+      score_block<Half, R>(queries, head_dim, page + offset, scores + k);
+    }
+    for (int r = 0; r < R; ++r) {
+      const int64_t visible = r < rows ? static_cast<int64_t>(task.num_visible[first + r]) - start : 0;
+      soften(scores + r * kKeyChunk, visible, keys, maximum + r, sum + r, out + r * head_dim, head_dim);
+    }
+    for (int k = 0; k < seen; k += kKeyBlock) {
+      const int position = start + k;
+      const int count = seen - k < kKeyBlock ? seen - k : kKeyBlock;
+      const uint8_t* page = task.cache + task.page_table[position / task.page_size] * task.page_bytes;
+      const int64_t offset = static_cast<int64_t>(position % task.page_size) * head_dim * kBytes;
+      add_values<Half, R>(scores + k, count, page + values_offset + offset, head_dim, out);
+    }
+  }
+  for (int r = 0; r < rows; ++r) {
+    const F inverse = set1(1.0f / sum[r]);
+    for (int d = 0; d < head_dim; d += kLanes)
+      store(out + r * head_dim + d, mul(load(out + r * head_dim + d), inverse));
+  }
+}
+
+template <bool Half>
+void attend_all(const AttentionTask& task) {
+  int row = 0;
+  while (row < task.num_rows) {
+    const int left = task.num_rows - row;
+    // Rows beyond the last are slack: computed on whatever lies there and never read.
+    if (left >= 5 && kMaxQueryRows == 8) {
+      attend_rows<Half, kMaxQueryRows>(task, row, left < 8 ? left : 8);
+      row += 8;
+    } else if (left >= 3) {
+      attend_rows<Half, 4>(task, row, left < 4 ? left : 4);
+      row += 4;
+    } else if (left == 2) {
+      attend_rows<Half, 2>(task, row, 2);
+      row += 2;
+    } else {
+      attend_rows<Half, 1>(task, row, 1);
+      row += 1;
+    }
+  }
+}
+
+inline void attend(const AttentionTask& task) {
+  if (task.half) {
+    attend_all<true>(task);
+  } else {
+    attend_all<false>(task);
+  }
+}
+
+}  // namespace highrise::HIGHRISE_ISA

@@ -1,0 +1,368 @@
+#include "serve/decoder.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "serve/decoder_state.h"
+
+namespace highrise::serve {
+namespace {
+
+constexpr int kLoadTiles = 4;  // tiles packed as one task
+
+// Runs function(member) on the whole team.
+template <class Function>
+void run_together(Team& team, Function function) {
+  team.run([](void* context, int member) { (*static_cast<Function*>(context))(member); }, &function);
+}
+
+void pack_all(Decoder::State& state, BlockType type, const uint8_t* source, PackedMatrix& matrix) {
+  run_together(state.team, [&](int) {
+    for (int64_t task; (task = state.team.next_task()) * kLoadTiles < matrix.tiles;) {
+      const int64_t begin = task * kLoadTiles;
+      pack_tiles(*state.options.kernels, type, source, matrix, begin, std::min(begin + kLoadTiles, matrix.tiles));
+    }
+  });
+}
+
+void add_slots(Decoder::State& state) {
+  const DecoderShape& shape = state.shape;
+  const int64_t hidden = shape.hidden_size, query = state.query_cols(), key_value = state.key_value_cols();
+  auto matrix = [&](const std::string& name, Linear& linear, int64_t rows, int64_t cols) {
+    Slot slot;
+    slot.rows = rows;
+    slot.cols = cols;
+    slot.linear = &linear;
+    state.slots[name + ".weight"] = slot;
+  };
+  auto vector = [&](const std::string& name, std::vector<float>& to, int64_t rows) {
+    Slot slot;
+    slot.rows = rows;
+    slot.cols = 1;
+    slot.vector = &to;
+    state.slots[name] = slot;
+  };
+  Slot embedding;
+  embedding.rows = shape.vocab_size;
+  embedding.cols = hidden;
+  embedding.embedding = true;
+  state.slots["model.embed_tokens.weight"] = embedding;
+  vector("model.norm.weight", state.last_norm, hidden);
+  if (!shape.tie_word_embeddings) matrix("lm_head", state.head, shape.vocab_size, hidden);
+  for (size_t i = 0; i < state.layers.size(); ++i) {
+    Layer& layer = state.layers[i];
+    const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    vector(prefix + "input_layernorm.weight", layer.input_norm, hidden);
+    vector(prefix + "post_attention_layernorm.weight", layer.post_attention_norm, hidden);
+    matrix(prefix + "self_attn.q_proj", layer.q, query, hidden);
+    matrix(prefix + "self_attn.k_proj", layer.k, key_value, hidden);
+    matrix(prefix + "self_attn.v_proj", layer.v, key_value, hidden);
+    matrix(prefix + "self_attn.o_proj", layer.o, hidden, query);
+    matrix(prefix + "mlp.gate_proj", layer.gate, shape.intermediate_size, hidden);
+    matrix(prefix + "mlp.up_proj", layer.up, shape.intermediate_size, hidden);
+    matrix(prefix + "mlp.down_proj", layer.down, hidden, shape.intermediate_size);
+    if (shape.attention_bias) {
+      vector(prefix + "self_attn.q_proj.bias", layer.q.bias, query);
+      vector(prefix + "self_attn.k_proj.bias", layer.k.bias, key_value);
+      vector(prefix + "self_attn.v_proj.bias", layer.v.bias, key_value);
+    }
+  }
+}
+
+}  // namespace
+
+void ActivationBuffer::resize(int64_t rows, int64_t cols, bool with_bfloats) {
+  const int64_t stride = round_up_to(cols, kGroup), groups = stride / kGroup;
+  const auto count = static_cast<size_t>(rows * stride), group_count = static_cast<size_t>(rows * groups);
+  if (values.size() < count || view.stride != stride) {
+    values.assign(count, 0.0f);
+    codes.assign(count, 0);
+    scales.assign(group_count, 0.0f);
+    sums.assign(group_count, 0);
+    part_sums.assign(2 * group_count, 0);
+    if (with_bfloats) bfloats.assign(count, 0);
+  }
+  view.stride = stride;
+  view.groups = groups;
+  view.values = values.data();
+  view.codes = codes.data();
+  view.scales = scales.data();
+  view.sums = sums.data();
+  view.part_sums = part_sums.data();
+  view.bfloats = with_bfloats ? bfloats.data() : nullptr;
+}
+
+size_t ActivationBuffer::bytes() const {
+  return values.size() * 4 + codes.size() + scales.size() * 4 + sums.size() * 4 + part_sums.size() * 4 +
+         bfloats.size() * 2;
+}
+
+Decoder::State::State(const DecoderShape& own_shape, const DecoderOptions& own_options)
+    : shape(own_shape), options(own_options), team(own_options.threads) {
+  layers.resize(static_cast<size_t>(shape.num_hidden_layers));
+  for (int64_t i = 0; i < shape.head_dim / 2; ++i) {
+    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(shape.head_dim);
+    inverse_frequencies.push_back(std::pow(shape.rope_theta, exponent));
+  }
+  const int64_t element = options.half_cache ? 2 : 4;
+  padded_head_dim = round_up_to(shape.head_dim, 16);
+  head_page_bytes = 2 * options.page_size * padded_head_dim * element;
+  page_bytes = head_page_bytes * shape.num_key_value_heads;
+  layer_bytes = page_bytes * options.num_pages;
+  cache_bytes = static_cast<size_t>(layer_bytes * shape.num_hidden_layers);
+  // Untouched pages take no memory: the mapping is zero until written.
+  void* mapped = mmap(nullptr, cache_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  cache = mapped == MAP_FAILED ? nullptr : static_cast<uint8_t*>(mapped);
+  add_slots(*this);
+}
+
+Decoder::State::~State() {
+  if (cache) munmap(cache, cache_bytes);
+}
+
+bool Decoder::State::prepare_workspace(int64_t num_tokens, int64_t num_head_rows) {
+  Workspace& w = workspace;
+  const bool bfloats = options.kernels->wants_bfloats;
+  try {
+    if (num_tokens > w.num_tokens) {
+      const auto n = static_cast<size_t>(num_tokens);
+      w.residual.resize(n * static_cast<size_t>(round_up_to(shape.hidden_size, kTileRows)));
+      w.qkv.resize(n * static_cast<size_t>(query_cols() + 2 * key_value_cols()));
+      w.cosine.resize(n * inverse_frequencies.size());
+      w.sine.resize(n * inverse_frequencies.size());
+      w.normed.resize(num_tokens, shape.hidden_size, bfloats);
+      w.attended.resize(num_tokens, query_cols(), bfloats);
+      w.middle.resize(num_tokens, shape.intermediate_size, bfloats);
+      w.members.resize(static_cast<size_t>(team.size()));
+      const int64_t group = shape.num_attention_heads / shape.num_key_value_heads;
+      const int64_t rows = std::max<int64_t>(64, group) + 8;
+      for (MemberBuffer& member : w.members) {
+        member.queries.resize(static_cast<size_t>(rows * padded_head_dim));
+        member.attended.resize(static_cast<size_t>(rows * padded_head_dim));
+        member.scratch.resize(static_cast<size_t>(attention_scratch(rows)));
+        member.num_visible.resize(static_cast<size_t>(rows));
+        member.gate.resize(n * 2 * kTileRows);
+        member.up.resize(n * 2 * kTileRows);
+        if (options.kernels->multiply_many) {
+          const int64_t cols = std::max({shape.hidden_size, query_cols(), shape.intermediate_size});
+          member.many_scratch.resize(
+              static_cast<size_t>(options.kernels->many_scratch(round_up_to(cols, kGroup) / kGroup)));
+        }
+      }
+      w.num_tokens = num_tokens;
+    }
+    w.head.resize(std::max<int64_t>(num_head_rows, 1), shape.hidden_size, bfloats);
+    for (MemberBuffer& member : w.members) {
+      const auto needed = static_cast<size_t>(num_head_rows * kHeadTiles * kTileRows);
+      if (member.logits.size() < needed) member.logits.resize(needed);
+    }
+    if (max_rank > 0) {
+      for (ActivationBuffer& buffer : w.low_rank) buffer.resize(w.num_tokens, max_rank, false);
+    }
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
+}
+
+Decoder::Decoder(const DecoderShape& shape, const DecoderOptions& options)
+    : state_(std::make_unique<State>(shape, options)) {}
+
+Decoder::~Decoder() = default;
+
+bool Decoder::ready() const { return state_->cache != nullptr; }
+const DecoderShape& Decoder::shape() const { return state_->shape; }
+const DecoderOptions& Decoder::options() const { return state_->options; }
+
+size_t Decoder::memory_bytes() const {
+  const Workspace& w = state_->workspace;
+  size_t buffers = (w.residual.size() + w.qkv.size() + w.cosine.size() + w.sine.size()) * 4;
+  for (const ActivationBuffer* buffer : {&w.normed, &w.attended, &w.middle, &w.head}) buffers += buffer->bytes();
+  return state_->arena.used() + state_->adapter_arena.used() + state_->cache_bytes + buffers;
+}
+
+Status Decoder::expected_shape(const char* name, int64_t* rows, int64_t* cols) const {
+  const auto found = state_->slots.find(name);
+  if (found == state_->slots.end()) return Status::kUnknownTensor;
+  *rows = found->second.rows;
+  *cols = found->second.cols;
+  return Status::kOk;
+}
+
+Status Decoder::set_tensor(const char* name, const uint8_t* source, BlockType type, int64_t rows, int64_t cols,
+                           WeightLimit limit) {
+  const std::lock_guard<std::mutex> lock(state_->busy);
+  const auto found = state_->slots.find(name);
+  if (found == state_->slots.end()) return Status::kUnknownTensor;
+  Slot& slot = found->second;
+  if (slot.rows != rows || slot.cols != cols) return Status::kWrongShape;
+  if (slot.filled) return Status::kAlreadySet;
+  if (slot.vector) {
+    if (!is_float(type)) return Status::kWrongType;
+    slot.vector->assign(static_cast<size_t>(round_up_to(rows, kTileRows)), 0.0f);
+    read_row(type, source, rows, slot.vector->data());
+    slot.filled = true;
+    return Status::kOk;
+  }
+  if (slot.embedding && !state_->shape.tie_word_embeddings && (!is_float(type) || limit == WeightLimit::kStored)) {
+    const auto bytes = static_cast<size_t>(rows * row_bytes(type, cols));
+    uint8_t* blocks = state_->arena.allocate(bytes);
+    if (!blocks) return Status::kNoMemory;
+    std::memcpy(blocks, source, bytes);
+    state_->embedding.type = type;
+    state_->embedding.blocks = blocks;
+    slot.filled = true;
+    return Status::kOk;
+  }
+  PackedMatrix matrix = plan_packed(type, rows, cols, limit, state_->arena);
+  if (!matrix) return Status::kNoMemory;
+  pack_all(*state_, type, source, matrix);
+  (slot.embedding ? state_->embedding.packed : slot.linear->matrix) = matrix;
+  slot.filled = true;
+  return Status::kOk;
+}
+
+const char* Decoder::missing_tensor() const {
+  for (const auto& [name, slot] : state_->slots) {
+    if (slot.required && !slot.filled) return name.c_str();
+  }
+  return nullptr;
+}
+
+Status Decoder::set_adapter(const char* name, const float* a, const float* b, int64_t rank, int64_t in, int64_t out,
+                            float scale) {
+  const std::lock_guard<std::mutex> lock(state_->busy);
+  const auto found = state_->slots.find(name);
+  if (found == state_->slots.end() || !found->second.linear) return Status::kUnknownTensor;
+  const Slot& slot = found->second;
+  if (slot.linear == &state_->head) return Status::kUnknownTensor;
+  if (slot.rows != out || slot.cols != in) return Status::kWrongShape;
+  Adapter adapter;
+  adapter.a = plan_packed(BlockType::F32, rank, in, WeightLimit::kInt8, state_->adapter_arena);
+  adapter.b = plan_packed(BlockType::F32, out, rank, WeightLimit::kInt8, state_->adapter_arena);
+  if (!adapter.a || !adapter.b) return Status::kNoMemory;
+  std::vector<float> scaled(b, b + out * rank);
+  for (float& value : scaled) value *= scale;
+  pack_all(*state_, BlockType::F32, reinterpret_cast<const uint8_t*>(a), adapter.a);
+  pack_all(*state_, BlockType::F32, reinterpret_cast<const uint8_t*>(scaled.data()), adapter.b);
+  found->second.linear->adapter = adapter;
+  state_->max_rank = std::max(state_->max_rank, rank);
+  for (ActivationBuffer& buffer : state_->workspace.low_rank) buffer = ActivationBuffer{};
+  return Status::kOk;
+}
+
+void Decoder::clear_adapters() {
+  const std::lock_guard<std::mutex> lock(state_->busy);
+  for (auto& [name, slot] : state_->slots) {
+    if (slot.linear) slot.linear->adapter = Adapter{};
+  }
+  state_->adapter_arena.clear();
+  state_->max_rank = 0;
+}
+
+Status Decoder::copy_pages(const int32_t* from, const int32_t* to, int64_t count, Complaint* complaint) {
+  const std::lock_guard<std::mutex> lock(state_->busy);
+  for (int64_t i = 0; i < count; ++i) {
+    for (const int32_t page : {from[i], to[i]}) {
+      if (page < 0 || page >= state_->options.num_pages) {
+        *complaint = {i, page, state_->options.num_pages};
+        return Status::kPageRange;
+      }
+    }
+  }
+  for (int64_t layer = 0; layer < state_->shape.num_hidden_layers; ++layer) {
+    uint8_t* base = state_->cache + layer * state_->layer_bytes;
+    for (int64_t i = 0; i < count; ++i) {
+      std::memmove(base + to[i] * state_->page_bytes, base + from[i] * state_->page_bytes,
+                   static_cast<size_t>(state_->page_bytes));
+    }
+  }
+  return Status::kOk;
+}
+
+namespace {
+
+Status check_batch(const Decoder::State& state, const Batch& batch, const int32_t* logit_rows, int64_t num_logit_rows,
+                   Complaint* complaint) {
+  const int64_t page_size = state.options.page_size;
+  std::vector<int32_t> last(static_cast<size_t>(batch.num_sequences), -1);
+  for (int64_t i = 0; i < batch.num_tokens; ++i) {
+    const int32_t token = batch.tokens[i], position = batch.positions[i], sequence = batch.sequences[i];
+    if (token < 0 || token >= state.shape.vocab_size) {
+      *complaint = {i, token, state.shape.vocab_size};
+      return Status::kTokenRange;
+    }
+    if (sequence < 0 || sequence >= batch.num_sequences) {
+      *complaint = {i, sequence, batch.num_sequences};
+      return Status::kSequenceRange;
+    }
+    if (position < 0 || position >= batch.max_pages * page_size) {
+      *complaint = {i, position, batch.max_pages * page_size};
+      return Status::kPositionRange;
+    }
+    int32_t& before = last[static_cast<size_t>(sequence)];
+    if (position <= before) {
+      *complaint = {i, position, before};
+      return Status::kPositionOrder;
+    }
+    before = position;
+  }
+  for (int64_t sequence = 0; sequence < batch.num_sequences; ++sequence) {
+    const int32_t position = last[static_cast<size_t>(sequence)];
+    if (position < 0) continue;
+    for (int64_t page = 0; page <= position / page_size; ++page) {
+      const int32_t id = batch.page_table[sequence * batch.max_pages + page];
+      if (id < 0 || id >= state.options.num_pages) {
+        *complaint = {sequence * batch.max_pages + page, id, state.options.num_pages};
+        return Status::kPageRange;
+      }
+    }
+  }
+  for (int64_t i = 0; i < num_logit_rows; ++i) {
+    if (logit_rows[i] < 0 || logit_rows[i] >= batch.num_tokens) {
+      *complaint = {i, logit_rows[i], batch.num_tokens};
+      return Status::kLogitRowRange;
+    }
+  }
+  return Status::kOk;
+}
+
+}  // namespace
+
+Status Decoder::forward(const Batch& batch, const int32_t* logit_rows, int64_t num_logit_rows, float* logits,
+                        float* hidden, Complaint* complaint) {
+  const std::lock_guard<std::mutex> lock(state_->busy);
+  if (missing_tensor()) return Status::kMissingTensor;
+  const Status status = check_batch(*state_, batch, logit_rows, num_logit_rows, complaint);
+  if (status != Status::kOk) return status;
+  std::vector<int64_t> logit_tokens;
+  std::vector<float*> logit_outputs;
+  for (int64_t first = 0; first < batch.num_tokens; first += kMaxStepTokens) {
+    StepPiece piece;
+    piece.batch = batch;
+    piece.batch.tokens += first;
+    piece.batch.positions += first;
+    piece.batch.sequences += first;
+    piece.batch.num_tokens = std::min(kMaxStepTokens, batch.num_tokens - first);
+    logit_tokens.clear();
+    logit_outputs.clear();
+    for (int64_t i = 0; i < num_logit_rows; ++i) {
+      const int64_t token = logit_rows[i] - first;
+      if (token < 0 || token >= piece.batch.num_tokens) continue;
+      logit_tokens.push_back(token);
+      logit_outputs.push_back(logits + i * state_->shape.vocab_size);
+    }
+    piece.logit_tokens = logit_tokens.data();
+    piece.logit_outputs = logit_outputs.data();
+    piece.num_logit_rows = static_cast<int64_t>(logit_tokens.size());
+    piece.hidden = hidden ? hidden + first * state_->shape.hidden_size : nullptr;
+    if (!state_->prepare_workspace(piece.batch.num_tokens, piece.num_logit_rows)) return Status::kNoMemory;
+    run_step(*state_, piece);
+  }
+  return Status::kOk;
+}
+
+}  // namespace highrise::serve

@@ -1,0 +1,112 @@
+// One step of a Llama- or Qwen-shaped decoder over a paged cache of keys and values: a mixed batch of prompt chunks and
+// single tokens goes in, logits of the rows asked for come out. Everything runs on one persistent team of threads.
+//
+// Takes plain pointers and returns a Status; bind/decoder.cpp checks arrays and words the errors. Knows nothing of
+// Python, files, tokenizers, sampling, or which page belongs to whom: the caller's page table is believed once in
+// range.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "serve/blocks.h"
+#include "serve/pack.h"
+
+namespace highrise::serve {
+
+struct DecoderShape {
+  int64_t hidden_size = 0;
+  int64_t num_hidden_layers = 0;
+  int64_t num_attention_heads = 0;
+  int64_t num_key_value_heads = 0;
+  int64_t head_dim = 0;
+  int64_t intermediate_size = 0;
+  int64_t vocab_size = 0;
+  double rope_theta = 10000.0;
+  double rms_norm_eps = 1e-6;
+  bool attention_bias = false;
+  bool tie_word_embeddings = false;
+};
+
+struct DecoderOptions {
+  int64_t num_pages = 0;
+  int64_t page_size = 16;  // a multiple of 16
+  int threads = 1;
+  const Kernels* kernels = nullptr;
+  bool half_cache = true;
+};
+
+enum class Status {
+  kOk,
+  kUnknownTensor,  // no such name in this shape
+  kWrongShape,     // rows or cols differ from what the shape says
+  kAlreadySet,     // a tensor is packed once
+  kWrongType,      // a norm or bias that is not F32, F16 or BF16
+  kNoMemory,
+  kMissingTensor,  // a step was asked for before every tensor was there
+  kTokenRange,     // a token id outside the vocabulary
+  kPositionRange,  // a position that is negative or beyond the page table's row
+  kSequenceRange,  // a row of the page table that does not exist
+  kPageRange,      // a page id that does not exist, at a place that the step reads
+  kPositionOrder,  // positions of one sequence must ascend within a step
+  kLogitRowRange,  // a row to give logits for that is not in the batch
+};
+
+// Where in the arguments a failed check stands.
+struct Complaint {
+  int64_t index = 0;
+  int64_t value = 0;
+  int64_t limit = 0;
+};
+
+struct Batch {
+  const int32_t* tokens;
+  const int32_t* positions;
+  const int32_t* sequences;  // row of the page table of each token
+  int64_t num_tokens;
+  const int32_t* page_table;  // [num_sequences][max_pages]
+  int64_t num_sequences, max_pages;
+};
+
+class Decoder {
+ public:
+  Decoder(const DecoderShape& shape, const DecoderOptions& options);
+  ~Decoder();
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+
+  // False when the cache or the first buffers could not be had; nothing else may be called then.
+  bool ready() const;
+  const DecoderShape& shape() const;
+  const DecoderOptions& options() const;
+  // Bytes held for weights, cache and buffers.
+  size_t memory_bytes() const;
+
+  // What a name of this shape must look like; kUnknownTensor for another name.
+  Status expected_shape(const char* name, int64_t* rows, int64_t* cols) const;
+  // Repacks rows of GGUF blocks under their Hugging Face name; `source` is not kept.
+  Status set_tensor(const char* name, const uint8_t* source, BlockType type, int64_t rows, int64_t cols,
+                    WeightLimit limit);
+  // The first tensor that is still missing, or nullptr.
+  const char* missing_tensor() const;
+
+  // An adapter beside one linear layer: output += scale * B (A x), A [rank][in], B [out][rank], row-major.
+  Status set_adapter(const char* name, const float* a, const float* b, int64_t rank, int64_t in, int64_t out,
+                     float scale);
+  void clear_adapters();
+
+  Status copy_pages(const int32_t* from, const int32_t* to, int64_t count, Complaint* complaint);
+
+  // Exactly one of `logits` ([num_logit_rows][vocab]) and `hidden` ([num_tokens][hidden], after the last norm) is
+  // given.
+  Status forward(const Batch& batch, const int32_t* logit_rows, int64_t num_logit_rows, float* logits, float* hidden,
+                 Complaint* complaint);
+
+  struct State;  // decoder_state.h
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace highrise::serve

@@ -1,0 +1,354 @@
+// The program of one step, as every member of the team runs it: phases separated by barriers, inside a phase tasks
+// taken from a shared counter, so that a member whose core was taken away delays the others by one task and not by its
+// share.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "common/half.h"
+#include "serve/decoder_state.h"
+
+namespace highrise::serve {
+namespace {
+
+constexpr int64_t kQueryRows = 64;  // query rows of one attention task
+constexpr int64_t kPair = 2;        // tiles of gate and of up in one task: 32 rows, one group of the next input
+
+// Consecutive tokens of one sequence, few enough for one attention task.
+struct Run {
+  int64_t first, count;
+};
+
+class Step {
+ public:
+  Step(Decoder::State& state, const StepPiece& piece)
+      : state_(state),
+        shape_(state.shape),
+        kernels_(*state.options.kernels),
+        team_(state.team),
+        work_(state.workspace),
+        batch_(piece.batch),
+        piece_(piece),
+        n_(piece.batch.num_tokens),
+        residual_stride_(round_up_to(shape_.hidden_size, kTileRows)),
+        qkv_stride_(state.query_cols() + 2 * state.key_value_cols()) {
+    split_runs();
+  }
+
+  void run(int member) {
+    embed();
+    for (int64_t i = 0; i < shape_.num_hidden_layers; ++i) {
+      Layer& layer = state_.layers[static_cast<size_t>(i)];
+      normalise(layer.input_norm, work_.normed);
+      Linear* const projections[] = {&layer.q, &layer.k, &layer.v};
+      reduce_ranks(projections, 3, work_.normed, member);
+      project_qkv(layer, member);
+      write_cache(i);
+      attend(i, member);
+      quantise(work_.attended);
+      Linear* const output[] = {&layer.o};
+      reduce_ranks(output, 1, work_.attended, member);
+      add_to_residual(layer.o, work_.attended, member);
+      normalise(layer.post_attention_norm, work_.normed);
+      Linear* const gated[] = {&layer.gate, &layer.up};
+      reduce_ranks(gated, 2, work_.normed, member);
+      project_gated(layer, member);
+      quantise(work_.middle);
+      Linear* const down[] = {&layer.down};
+      reduce_ranks(down, 1, work_.middle, member);
+      add_to_residual(layer.down, work_.middle, member);
+    }
+    if (piece_.hidden) write_hidden();
+    if (piece_.num_logit_rows > 0) project_logits(member);
+  }
+
+ private:
+  void split_runs() {
+    const int64_t group = shape_.num_attention_heads / shape_.num_key_value_heads;
+    const int64_t most = std::max<int64_t>(1, kQueryRows / group);
+    for (int64_t i = 0; i < n_; ++i) {
+      if (!runs_.empty() && runs_.back().count < most && batch_.sequences[i] == batch_.sequences[i - 1]) {
+        ++runs_.back().count;
+      } else {
+        runs_.push_back({i, 1});
+      }
+    }
+  }
+
+  // Calls function(begin, end) for pieces of [0, count), some pieces for each member, then waits for all.
+  template <class Function>
+  void share(int64_t count, int64_t pieces_a_member, Function function) {
+    const int64_t pieces = std::max<int64_t>(1, std::min(count, team_.size() * pieces_a_member));
+    for (int64_t task; (task = team_.next_task()) < pieces;) {
+      function(task * count / pieces, (task + 1) * count / pieces);
+    }
+    team_.barrier();
+  }
+
+  float* residual(int64_t token) { return work_.residual.data() + token * residual_stride_; }
+
+  void embed() {
+    const auto half = static_cast<int64_t>(state_.inverse_frequencies.size());
+    share(n_, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const Embedding& embedding = state_.embedding;
+        if (embedding.blocks) {
+          const uint8_t* row = embedding.blocks + batch_.tokens[i] * row_bytes(embedding.type, shape_.hidden_size);
+          read_row(embedding.type, row, shape_.hidden_size, residual(i));
+        } else {
+          read_packed_row(embedding.packed, batch_.tokens[i], residual(i));
+        }
+        for (int64_t d = 0; d < half; ++d) {
+          const double angle = batch_.positions[i] * state_.inverse_frequencies[static_cast<size_t>(d)];
+          work_.cosine[static_cast<size_t>(i * half + d)] = static_cast<float>(std::cos(angle));
+          work_.sine[static_cast<size_t>(i * half + d)] = static_cast<float>(std::sin(angle));
+        }
+      }
+    });
+  }
+
+  void normalise(const std::vector<float>& weight, ActivationBuffer& to) {
+    share(n_, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        kernels_.rms_norm(residual(i), weight.data(), shape_.hidden_size, static_cast<float>(shape_.rms_norm_eps),
+                          to.view.values + i * to.view.stride);
+      }
+      kernels_.quantise(to.view, begin, end);
+    });
+  }
+
+  void quantise(ActivationBuffer& buffer) {
+    share(n_, 4, [&](int64_t begin, int64_t end) { kernels_.quantise(buffer.view, begin, end); });
+  }
+
+  void multiply(const MultiplyTask& task, int member) {
+    if (kernels_.multiply_many && task.last - task.first >= kernels_.many_from) {
+      kernels_.multiply_many(task, work_.members[static_cast<size_t>(member)].many_scratch.data());
+    } else {
+      kernels_.multiply(task);
+    }
+  }
+
+  // The adapters' first halves: low_rank[i] = A x of linear i, quantised for the second half.
+  void reduce_ranks(Linear* const* linears, int count, const ActivationBuffer& inputs, int member) {
+    (void)member;
+    bool any = false;
+    for (int i = 0; i < count; ++i) any = any || linears[i]->adapter.a;
+    if (!any) return;
+    share(n_, 4, [&](int64_t begin, int64_t end) {
+      for (int i = 0; i < count; ++i) {
+        const PackedMatrix& a = linears[i]->adapter.a;
+        if (!a || begin == end) continue;
+        const Activations& low = work_.low_rank[i].view;
+        kernels_.multiply({&a, 0, a.tiles, &inputs.view, begin, end, low.values + begin * low.stride, low.stride,
+                           nullptr, Output::kStore});
+        kernels_.quantise(low, begin, end);
+      }
+    });
+  }
+
+  // Tiles [begin, end) of one linear layer with its adapter, for all tokens.
+  void apply(const Linear& linear, int which, int64_t begin, int64_t end, const ActivationBuffer& inputs, float* out,
+             int64_t out_stride, Output output, int member) {
+    const float* bias = linear.bias.empty() ? nullptr : linear.bias.data();
+    multiply({&linear.matrix, begin, end, &inputs.view, 0, n_, out, out_stride, bias, output}, member);
+    if (linear.adapter.b) {
+      kernels_.multiply(
+          {&linear.adapter.b, begin, end, &work_.low_rank[which].view, 0, n_, out, out_stride, nullptr, Output::kAdd});
+    }
+  }
+
+  void project_qkv(const Layer& layer, int member) {
+    const Linear* linears[] = {&layer.q, &layer.k, &layer.v};
+    const int64_t starts[] = {0, state_.query_cols(), state_.query_cols() + state_.key_value_cols()};
+    const int64_t total = layer.q.matrix.tiles + layer.k.matrix.tiles + layer.v.matrix.tiles;
+    share(total, pieces(), [&](int64_t begin, int64_t end) {
+      int64_t before = 0;
+      for (int i = 0; i < 3; ++i) {
+        const int64_t tiles = linears[i]->matrix.tiles;
+        const int64_t from = std::max(begin - before, int64_t{0}), to = std::min(end - before, tiles);
+        if (from < to) {
+          apply(*linears[i], i, from, to, work_.normed, work_.qkv.data() + starts[i] + from * kTileRows, qkv_stride_,
+                Output::kStore, member);
+        }
+        before += tiles;
+      }
+    });
+  }
+
+  int64_t pieces() const { return 8; }
+
+  uint8_t* cache_of(int64_t layer, int64_t page, int64_t head) {
+    return state_.cache + layer * state_.layer_bytes + page * state_.page_bytes + head * state_.head_page_bytes;
+  }
+
+  int32_t page_of(int64_t token) const {
+    const int64_t page = batch_.positions[token] / state_.options.page_size;
+    return batch_.page_table[batch_.sequences[token] * batch_.max_pages + page];
+  }
+
+  void write_cache(int64_t layer) {
+    const int64_t head_dim = shape_.head_dim, half = head_dim / 2;
+    share(n_, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        float* row = work_.qkv.data() + i * qkv_stride_;
+        const float* cosine = work_.cosine.data() + i * half;
+        const float* sine = work_.sine.data() + i * half;
+        for (int64_t head = 0; head < shape_.num_attention_heads + shape_.num_key_value_heads; ++head) {
+          kernels_.rotate(row + head * head_dim, cosine, sine, head_dim);
+        }
+        const float* keys = row + state_.query_cols();
+        const float* values = keys + state_.key_value_cols();
+        const int64_t slot = batch_.positions[i] % state_.options.page_size;
+        for (int64_t head = 0; head < shape_.num_key_value_heads; ++head) {
+          uint8_t* page = cache_of(layer, page_of(i), head);
+          if (state_.options.half_cache) {
+            store_token<uint16_t>(page, slot, keys + head * head_dim, values + head * head_dim);
+          } else {
+            store_token<float>(page, slot, keys + head * head_dim, values + head * head_dim);
+          }
+        }
+      }
+    });
+  }
+
+  template <class Element>
+  void store_token(uint8_t* page, int64_t slot, const float* key, const float* value) {
+    const int64_t padded = state_.padded_head_dim, head_dim = shape_.head_dim;
+    auto* keys = reinterpret_cast<Element*>(page) + slot / 16 * 16 * padded + slot % 16;
+    auto* values = reinterpret_cast<Element*>(page) + (state_.options.page_size + slot) * padded;
+    for (int64_t d = 0; d < head_dim; d += 16) {
+      const int64_t count = std::min<int64_t>(16, head_dim - d);
+      float padded_key[16] = {}, padded_value[16] = {};
+      std::copy(key + d, key + d + count, padded_key);
+      std::copy(value + d, value + d + count, padded_value);
+      Element stored[16];
+      convert(padded_key, stored);
+      for (int64_t i = 0; i < count; ++i) keys[(d + i) * 16] = stored[i];
+      convert(padded_value, values + d);
+    }
+  }
+
+  void convert(const float* from, uint16_t* to) { kernels_.to_half(from, 16, to); }
+  void convert(const float* from, float* to) { std::copy(from, from + 16, to); }
+
+  void attend(int64_t layer, int member) {
+    const int64_t heads = shape_.num_key_value_heads, group = shape_.num_attention_heads / heads;
+    const int64_t head_dim = shape_.head_dim, padded = state_.padded_head_dim;
+    const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+    MemberBuffer& own = work_.members[static_cast<size_t>(member)];
+    const auto num_runs = static_cast<int64_t>(runs_.size());
+    for (int64_t index; (index = team_.next_task()) < num_runs * heads;) {
+      const Run& run = runs_[static_cast<size_t>(num_runs - 1 - index / heads)];  // the longest contexts first
+      const int64_t head = index % heads;
+      float* query = own.queries.data();
+      int32_t* visible = own.num_visible.data();
+      for (int64_t i = run.first; i < run.first + run.count; ++i) {
+        for (int64_t g = 0; g < group; ++g, query += padded) {
+          const float* from = work_.qkv.data() + i * qkv_stride_ + (head * group + g) * head_dim;
+          for (int64_t d = 0; d < head_dim; ++d) query[d] = from[d] * scale;
+          *visible++ = batch_.positions[i] + 1;
+        }
+      }
+      kernels_.attend({own.queries.data(), own.num_visible.data(), static_cast<int>(run.count * group),
+                       static_cast<int>(padded), state_.options.half_cache, cache_of(layer, 0, head), state_.page_bytes,
+                       batch_.page_table + batch_.sequences[run.first] * batch_.max_pages,
+                       static_cast<int>(state_.options.page_size), own.attended.data(), own.scratch.data()});
+      const float* result = own.attended.data();
+      for (int64_t i = run.first; i < run.first + run.count; ++i) {
+        for (int64_t g = 0; g < group; ++g, result += padded) {
+          std::copy(result, result + head_dim,
+                    work_.attended.view.values + i * work_.attended.view.stride + (head * group + g) * head_dim);
+        }
+      }
+    }
+    team_.barrier();
+  }
+
+  void add_to_residual(const Linear& linear, const ActivationBuffer& inputs, int member) {
+    share(linear.matrix.tiles, pieces(), [&](int64_t begin, int64_t end) {
+      if (begin < end) {
+        apply(linear, 0, begin, end, inputs, work_.residual.data() + begin * kTileRows, residual_stride_, Output::kAdd,
+              member);
+      }
+    });
+  }
+
+  void project_gated(const Layer& layer, int member) {
+    MemberBuffer& own = work_.members[static_cast<size_t>(member)];
+    const Activations& middle = work_.middle.view;
+    const int64_t tiles = layer.gate.matrix.tiles;
+    share((tiles + kPair - 1) / kPair, pieces(), [&](int64_t first, int64_t last) {
+      for (int64_t pair = first; pair < last; ++pair) {
+        const int64_t begin = pair * kPair, end = std::min(begin + kPair, tiles);
+        const int64_t row = begin * kTileRows;
+        const int64_t count = (end - begin) * kTileRows, stride = kPair * kTileRows;
+        apply(layer.gate, 0, begin, end, work_.normed, own.gate.data(), stride, Output::kStore, member);
+        apply(layer.up, 1, begin, end, work_.normed, own.up.data(), stride, Output::kStore, member);
+        const int64_t valid = std::min(count, shape_.intermediate_size - row);
+        for (int64_t i = 0; i < n_; ++i) {
+          float* gate = own.gate.data() + i * stride;
+          kernels_.swiglu(gate, own.up.data() + i * stride, count, gate);
+          std::copy(gate, gate + valid, middle.values + i * middle.stride + row);
+        }
+      }
+    });
+  }
+
+  void write_hidden() {
+    share(n_, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        kernels_.rms_norm(residual(i), state_.last_norm.data(), shape_.hidden_size,
+                          static_cast<float>(shape_.rms_norm_eps), piece_.hidden + i * shape_.hidden_size);
+      }
+    });
+  }
+
+  void project_logits(int member) {
+    const Activations& head = work_.head.view;
+    share(piece_.num_logit_rows, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        kernels_.rms_norm(residual(piece_.logit_tokens[i]), state_.last_norm.data(), shape_.hidden_size,
+                          static_cast<float>(shape_.rms_norm_eps), head.values + i * head.stride);
+      }
+      kernels_.quantise(head, begin, end);
+    });
+    const PackedMatrix& matrix = state_.head_matrix();
+    MemberBuffer& own = work_.members[static_cast<size_t>(member)];
+    // Rows go to places of the caller's choice, so some tiles at a time pass through the member's own buffer.
+    const int64_t m = piece_.num_logit_rows;
+    share((matrix.tiles + kHeadTiles - 1) / kHeadTiles, 16, [&](int64_t first, int64_t last) {
+      for (int64_t block = first; block < last; ++block) {
+        const int64_t begin = block * kHeadTiles, end = std::min(begin + kHeadTiles, matrix.tiles);
+        const int64_t row = begin * kTileRows, stride = kHeadTiles * kTileRows;
+        multiply({&matrix, begin, end, &head, 0, m, own.logits.data(), stride, nullptr, Output::kStore}, member);
+        const int64_t valid = std::min((end - begin) * kTileRows, matrix.rows - row);
+        for (int64_t i = 0; i < m; ++i) {
+          const float* from = own.logits.data() + i * stride;
+          std::copy(from, from + valid, piece_.logit_outputs[i] + row);
+        }
+      }
+    });
+  }
+
+  Decoder::State& state_;
+  const DecoderShape& shape_;
+  const Kernels& kernels_;
+  Team& team_;
+  Workspace& work_;
+  const Batch& batch_;
+  const StepPiece& piece_;
+  const int64_t n_;
+  const int64_t residual_stride_;
+  const int64_t qkv_stride_;
+  std::vector<Run> runs_;
+};
+
+}  // namespace
+
+void run_step(Decoder::State& state, const StepPiece& piece) {
+  Step step(state, piece);
+  state.team.run([](void* context, int member) { static_cast<Step*>(context)->run(member); }, &step);
+}
+
+}  // namespace highrise::serve

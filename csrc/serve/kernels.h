@@ -1,0 +1,89 @@
+// The table of kernels of one instruction set, and the plain structures they work on. The decoder step (decoder.cpp)
+// calls through the table and never asks which set it is.
+#pragma once
+
+#include <cstdint>
+
+#include "serve/packed.h"
+
+namespace highrise::serve {
+
+// The inputs of a linear layer, `rows` of them, in every form that some kernel reads. Row r of a buffer starts at
+// r * stride (values, codes, bfloats) or r * groups (scales, sums) or 2 * r * groups (part_sums).
+struct Activations {
+  int64_t stride = 0;            // columns rounded up to a multiple of 32; what lies beyond the columns is zero
+  int64_t groups = 0;            // stride / 32
+  float* values = nullptr;       // filled by the producer
+  int8_t* codes = nullptr;       // round(value / scale), within -127..127
+  float* scales = nullptr;       // largest magnitude of a group of 32, divided by 127
+  int32_t* sums = nullptr;       // sum of the codes of a group
+  int32_t* part_sums = nullptr;  // the same for each half of a group
+  uint16_t* bfloats = nullptr;   // nullptr where no kernel wants them
+};
+
+enum class Output { kStore, kAdd };
+
+// out[t - first][row] for the rows of tiles [tile_begin, tile_end) and inputs t in [first, last).
+struct MultiplyTask {
+  const PackedMatrix* matrix;
+  int64_t tile_begin, tile_end;
+  const Activations* inputs;
+  int64_t first, last;
+  float* out;          // row `tile_begin * 16` of the matrix lands at out[0]
+  int64_t out_stride;  // floats between inputs
+  const float* bias;   // nullptr, or one for each row of the matrix
+  Output output;
+};
+
+// Attention of `num_rows` query rows, all of one sequence and one key-value head, over a paged cache.
+// A page holds, for each key-value head, keys [page_size / 16][head_dim][16] and then values [page_size][head_dim].
+struct AttentionTask {
+  const float* queries;        // [num_rows][head_dim], already scaled by 1 / sqrt(head_dim); 8 rows of slack
+  const int32_t* num_visible;  // keys each row may look at, ascending is not required, at least 1
+  int num_rows;
+  int head_dim;  // a multiple of 16
+  bool half;     // keys and values are half precision, else single
+  const uint8_t* cache;
+  int64_t page_bytes;
+  const int32_t* page_table;
+  int page_size;   // a multiple of 16
+  float* out;      // [num_rows][head_dim]; 8 rows of slack
+  float* scratch;  // attention_scratch(num_rows) floats
+};
+constexpr int kKeyChunk = 128;
+constexpr int64_t attention_scratch(int64_t num_rows) { return (num_rows + 8) * (kKeyChunk + 4); }
+
+struct Kernels {
+  const char* name;
+  // Codes, scales and sums (and bfloats, if the buffer is there) of inputs [first, last) from their values.
+  void (*quantise)(const Activations& inputs, int64_t first, int64_t last);
+  void (*multiply)(const MultiplyTask& task);
+  // From `many_from` inputs on, multiply_many is faster; it needs `many_scratch(groups)` bytes of its own thread.
+  int64_t many_from;
+  void (*multiply_many)(const MultiplyTask& task, uint8_t* scratch);
+  int64_t (*many_scratch)(int64_t groups);
+  bool wants_bfloats;
+  void (*rms_norm)(const float* x, const float* weight, int64_t count, float epsilon, float* out);
+  // Rotates halves: (a, b) -> (a cos - b sin, b cos + a sin) with a = x[i], b = x[i + count / 2].
+  void (*rotate)(float* x, const float* cosine, const float* sine, int64_t count);
+  void (*swiglu)(const float* gate, const float* up, int64_t count, float* out);
+  void (*attend)(const AttentionTask& task);
+  // Stores one token's key or value of one head; magnitudes are held below the half-precision limit.
+  void (*to_half)(const float* x, int64_t count, uint16_t* out);
+  // Codes and scales of groups of 32 floats without minima, at `bits`, by a search for the least squared error.
+  void (*quantise_weights)(const float* x, int64_t groups, int bits, uint8_t* codes, float* scales);
+};
+
+const Kernels* portable_kernels();
+// nullptr when this build has no such path; the caller has asked cpu_features().
+const Kernels* avx2_kernels();
+const Kernels* avx512_kernels();
+const Kernels* avx512vnni_kernels();
+const Kernels* amx_kernels();
+
+// Kernels by name ("auto" takes the best of this CPU); nullptr when the name is unknown or the CPU lacks it.
+const Kernels* find_kernels(const char* isa);
+// The names find_kernels would accept here, best first, ended by nullptr.
+const char* const* available_kernels();
+
+}  // namespace highrise::serve

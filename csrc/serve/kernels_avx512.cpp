@@ -1,0 +1,16 @@
+// The kernels compiled for avx512, reached only after a CPUID check.
+#define HIGHRISE_ISA avx512
+#include "serve/attention_inl.h"
+#include "serve/gemm_inl.h"
+#include "serve/vector_inl.h"
+
+namespace highrise::serve {
+
+const Kernels* avx512_kernels() {
+  using namespace highrise::HIGHRISE_ISA;
+  static const Kernels table = {"avx512", quantise, multiply, INT64_MAX, nullptr, nullptr,         false,
+                                rms_norm, rotate,   swiglu,   attend,    to_half, quantise_weights};
+  return &table;
+}
+
+}  // namespace highrise::serve

@@ -1,0 +1,180 @@
+#include "serve/pack.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "common/half.h"
+
+namespace highrise::serve {
+namespace {
+
+size_t round_up(size_t value, size_t to) { return (value + to - 1) / to * to; }
+
+int limit_bits(WeightLimit limit) {
+  switch (limit) {
+    case WeightLimit::kInt4:
+      return 4;
+    case WeightLimit::kInt5:
+      return 5;
+    case WeightLimit::kInt6:
+      return 6;
+    default:
+      return 8;
+  }
+}
+
+void put_code(uint8_t* group, int bits, int unit, int byte, uint8_t code) {
+  if (bits == 8) {
+    group[unit * 64 + byte] = code;
+    return;
+  }
+  uint8_t& nibbles = group[unit % 4 * 64 + byte];
+  nibbles = static_cast<uint8_t>(nibbles | (code & 0x0f) << (unit >= 4 ? 4 : 0));
+  if (bits == 5) {
+    uint8_t& high = group[256 + byte];
+    high = static_cast<uint8_t>(high | (code >> 4 & 1) << unit);
+  } else if (bits == 6) {
+    uint8_t& high = group[256 + unit / 4 * 64 + byte];
+    high = static_cast<uint8_t>(high | (code >> 4 & 3) << (2 * (unit % 4)));
+  }
+}
+
+int get_code(const uint8_t* group, int bits, int unit, int byte) {
+  if (bits == 8) return group[unit * 64 + byte];
+  int code = group[unit % 4 * 64 + byte] >> (unit >= 4 ? 4 : 0) & 0x0f;
+  if (bits == 5) code |= (group[256 + byte] >> unit & 1) << 4;
+  if (bits == 6) code |= (group[256 + unit / 4 * 64 + byte] >> (2 * (unit % 4)) & 3) << 4;
+  return code;
+}
+
+uint16_t* scales_of(PackedMatrix& matrix, int64_t tile) {
+  return reinterpret_cast<uint16_t*>(matrix.tile(tile) + matrix.scales_offset);
+}
+uint16_t* minima_of(PackedMatrix& matrix, int64_t tile) {
+  return reinterpret_cast<uint16_t*>(matrix.tile(tile) + matrix.minima_offset);
+}
+
+void put_row(PackedMatrix& matrix, int64_t row, const uint8_t* codes, const float* scales, const float* minima) {
+  const int64_t tile = row / kTileRows;
+  const int r = static_cast<int>(row % kTileRows), parts = matrix.scales_per_group;
+  uint8_t* group_codes = matrix.tile(tile);
+  uint16_t* tile_scales = scales_of(matrix, tile);
+  uint16_t* tile_minima = minima_of(matrix, tile);
+  for (int64_t group = 0; group < matrix.groups; ++group) {
+    for (int i = 0; i < kGroup; ++i) {
+      put_code(group_codes, matrix.bits, i / 4, 4 * r + i % 4, codes[group * kGroup + i]);
+    }
+    for (int part = 0; part < parts; ++part) {
+      tile_scales[(group * parts + part) * kTileRows + r] = float_to_half(scales[group * parts + part]);
+    }
+    if (matrix.has_minimum) tile_minima[group * kTileRows + r] = float_to_half(minima[group]);
+    group_codes += matrix.group_bytes();
+  }
+}
+
+void pack_float_row(BlockType type, const uint8_t* source, PackedMatrix& matrix, int64_t row) {
+  uint8_t* tile = matrix.tile(row / kTileRows);
+  const int64_t r = row % kTileRows;
+  const auto bytes = static_cast<size_t>(matrix.element_bytes());
+  const uint8_t* from = source + row * row_bytes(type, matrix.cols);
+  for (int64_t column = 0; column < matrix.cols; ++column) {
+    std::memcpy(tile + static_cast<size_t>(column * kTileRows + r) * bytes, from + static_cast<size_t>(column) * bytes,
+                bytes);
+  }
+}
+
+bool keeps_codes(BlockType type, const PackedMatrix& matrix) {
+  return !is_float(type) && code_form(type).bits == matrix.bits;
+}
+
+}  // namespace
+
+bool weight_limit_of(const char* name, WeightLimit* limit) {
+  constexpr const char* kNames[] = {"stored", "int4", "int5", "int6", "int8"};
+  for (int i = 0; i < 5; ++i) {
+    if (std::strcmp(name, kNames[i]) == 0) {
+      *limit = static_cast<WeightLimit>(i);
+      return true;
+    }
+  }
+  return false;
+}
+
+PackedMatrix plan_packed(BlockType type, int64_t rows, int64_t cols, WeightLimit limit, Arena& arena) {
+  PackedMatrix matrix;
+  matrix.rows = rows;
+  matrix.cols = cols;
+  matrix.tiles = (rows + kTileRows - 1) / kTileRows;
+  matrix.groups = (cols + kGroup - 1) / kGroup;
+  if (is_float(type) && limit == WeightLimit::kStored) {
+    matrix.kind = type == BlockType::F32 ? FloatKind::F32 : type == BlockType::F16 ? FloatKind::F16 : FloatKind::BF16;
+    matrix.tile_bytes = round_up(static_cast<size_t>(cols * kTileRows * matrix.element_bytes()), 64);
+  } else {
+    const bool stored = !is_float(type) && (limit == WeightLimit::kStored || code_form(type).bits <= limit_bits(limit));
+    matrix.bits = stored ? code_form(type).bits : limit_bits(limit);
+    matrix.scales_per_group = stored ? kGroup / code_form(type).group : 1;
+    matrix.has_minimum = stored && code_form(type).has_minimum;
+    const auto groups = static_cast<size_t>(matrix.groups);
+    matrix.scales_offset = groups * matrix.group_bytes();
+    const size_t scale_bytes = groups * kTileRows * 2;
+    matrix.minima_offset = matrix.scales_offset + scale_bytes * static_cast<size_t>(matrix.scales_per_group);
+    matrix.tile_bytes = round_up(matrix.minima_offset + (matrix.has_minimum ? scale_bytes : 0), 64);
+  }
+  matrix.data = arena.allocate(matrix.bytes());
+  return matrix;
+}
+
+void pack_tiles(const Kernels& kernels, BlockType type, const uint8_t* source, PackedMatrix& matrix, int64_t begin,
+                int64_t end) {
+  const auto padded = static_cast<size_t>(matrix.groups) * kGroup;
+  std::vector<uint8_t> codes(padded);
+  std::vector<float> values(padded), scales(padded / 16), minima(padded / 16);
+  const int64_t last_row = std::min(end * kTileRows, matrix.rows);
+  for (int64_t row = begin * kTileRows; row < last_row; ++row) {
+    const uint8_t* from = source + row * row_bytes(type, matrix.cols);
+    if (matrix.bits == 0) {
+      pack_float_row(type, source, matrix, row);
+      continue;
+    }
+    if (keeps_codes(type, matrix)) {
+      read_codes(type, from, matrix.cols, codes.data(), scales.data(), minima.data());
+    } else {
+      read_row(type, from, matrix.cols, values.data());
+      kernels.quantise_weights(values.data(), matrix.groups, matrix.bits, codes.data(), scales.data());
+    }
+    put_row(matrix, row, codes.data(), scales.data(), minima.data());
+  }
+}
+
+void read_packed_row(const PackedMatrix& matrix, int64_t row, float* out) {
+  const uint8_t* tile = matrix.tile(row / kTileRows);
+  const int r = static_cast<int>(row % kTileRows);
+  if (matrix.bits == 0) {
+    for (int64_t column = 0; column < matrix.cols; ++column) {
+      const uint8_t* at = tile + (column * kTileRows + r) * matrix.element_bytes();
+      uint16_t small;
+      std::memcpy(&small, at, sizeof small);
+      if (matrix.kind == FloatKind::F32) {
+        std::memcpy(out + column, at, sizeof(float));
+      } else {
+        out[column] = matrix.kind == FloatKind::F16 ? half_to_float(small) : bfloat_to_float(small);
+      }
+    }
+    return;
+  }
+  const auto* scales = reinterpret_cast<const uint16_t*>(tile + matrix.scales_offset);
+  const auto* minima = reinterpret_cast<const uint16_t*>(tile + matrix.minima_offset);
+  const float middle = static_cast<float>(1 << (matrix.bits - 1));
+  for (int64_t column = 0; column < matrix.cols; ++column) {
+    const int64_t group = column / kGroup;
+    const int i = static_cast<int>(column % kGroup), part = i * matrix.scales_per_group / kGroup;
+    const uint8_t* codes = tile + static_cast<size_t>(group) * matrix.group_bytes();
+    const float scale = half_to_float(scales[(group * matrix.scales_per_group + part) * kTileRows + r]);
+    const auto code = static_cast<float>(get_code(codes, matrix.bits, i / 4, 4 * r + i % 4));
+    out[column] =
+        matrix.has_minimum ? scale * code + half_to_float(minima[group * kTileRows + r]) : scale * (code - middle);
+  }
+}
+
+}  // namespace highrise::serve
