@@ -28,7 +28,12 @@ CASES = [
     ("bracket opened before", "print(add(|\n", "1, 2))", "1, 2))"),
     ("bracket in a string", "x = |\n", '")"', '")"'),
     ("leaves the block", "def f():\n    |\n", "return 1\n\ndef g():\n    return 2", "return 1"),
-    ("stays in the block", "def f():\n    |\n", "if x:\n        return 1\n    return 2", "if x:\n        return 1\n    return 2"),
+    (
+        "stays in the block",
+        "def f():\n    |\n",
+        "if x:\n        return 1\n    return 2",
+        "if x:\n        return 1\n    return 2",
+    ),
     ("closing line belongs to the block", "f(\n    |\n", "a,\n    b,\n)", "a,\n    b,\n)"),
     ("closing line stands below", "f(\n    |\n)\n", "a,\n    b,\n)", "a,\n    b,"),
     ("third repeat", "x = 1\n|\n", "a()\na()\na()\na()", "a()"),

@@ -106,7 +106,9 @@ def _strip_path_comment(text: str, path: str | None) -> str:
         return text
     first, newline, rest = text.partition("\n")
     name = path.rsplit("/", 1)[-1]
-    named = re.fullmatch(r"\s*(?:#|//|--|/\*|<!--)\s*(?:(?:path|file)(?:name)?:\s*)?(\S+)\s*(?:\*/|-->)?\s*", first, re.I)
+    named = re.fullmatch(
+        r"\s*(?:#|//|--|/\*|<!--)\s*(?:(?:path|file)(?:name)?:\s*)?(\S+)\s*(?:\*/|-->)?\s*", first, re.I
+    )
     return rest if newline and named is not None and named[1] in (path, name) else text
 
 
@@ -274,8 +276,9 @@ def _distance(first: str, second: str) -> int:
     for number, character in enumerate(first, start=1):
         previous, row[0] = row[0], number
         for column, other in enumerate(second, start=1):
-            previous, row[column] = row[column], min(
-                row[column] + 1, row[column - 1] + 1, previous + (character != other)
+            previous, row[column] = (
+                row[column],
+                min(row[column] + 1, row[column - 1] + 1, previous + (character != other)),
             )
     return row[-1]
 
