@@ -85,7 +85,16 @@ def test_read(box: Toolbox) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["../outside.txt", "link", "folder_link/outside.txt", "/etc/passwd", ".git/config", "git_link/config", ".env", "src/../.env"],
+    [
+        "../outside.txt",
+        "link",
+        "folder_link/outside.txt",
+        "/etc/passwd",
+        ".git/config",
+        "git_link/config",
+        ".env",
+        "src/../.env",
+    ],
 )
 def test_nothing_outside_or_secret_is_read(box: Toolbox, path: str) -> None:
     result = call(box, "read_file", path=path)
@@ -94,7 +103,8 @@ def test_nothing_outside_or_secret_is_read(box: Toolbox, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "word"), [("none.py", "no file"), ("src", "folder"), ("blob", "not a text"), ("a\0b", "no file"), ("fifo", "empty")]
+    ("path", "word"),
+    [("none.py", "no file"), ("src", "folder"), ("blob", "not a text"), ("a\0b", "no file"), ("fifo", "empty")],
 )
 def test_what_cannot_be_read_is_a_sentence(box: Toolbox, root: Path, path: str, word: str) -> None:
     os.mkfifo(root / "fifo")  # must not block
@@ -114,7 +124,10 @@ def test_the_gate_checks_arguments(box: Toolbox) -> None:
 def test_output_is_screened_and_cut(root: Path) -> None:
     hit = msgspec.structs.replace(HIT, text="x" * 20_000 + "secret")
     box = Toolbox.of(
-        AgentConfig(), root=root, index=ScriptedIndex(hit), screen=lambda text: text.replace("x", "y")  # type: ignore[arg-type]
+        AgentConfig(),
+        root=root,
+        index=ScriptedIndex(hit),
+        screen=lambda text: text.replace("x", "y"),  # type: ignore[arg-type]
     )
     text = call(box, "search_sources", query="a").text
     assert "more characters are left out" in text

@@ -35,6 +35,7 @@ class ByteTokenizer:
 @dataclass
 class ScriptedPrompt:
     ids: list[int]
+    stop_ids: tuple[int, ...] = ()
 
 
 @dataclass
@@ -93,6 +94,11 @@ class ScriptedRunner:
 
     def close(self) -> None:
         self.alive = False
+
+    async def embed(self, prompts: Sequence[Sequence[int]]) -> Any:
+        import numpy as np
+
+        return np.array([[len(ids), 1.0] for ids in prompts], dtype=np.float32)
 
     async def generate(self, request: Request) -> AsyncIterator[Output]:
         self.asked.append(request)

@@ -203,7 +203,7 @@ def test_tool_call_not_streamed_and_tool_results_go_back(client: openai.OpenAI) 
 
 
 def test_a_forced_call(client: openai.OpenAI, url: str) -> None:
-    backend = scripted_backend('{"city": "Rome"}}\n</tool_call>')
+    backend = scripted_backend('{"city": "Rome"}\n</tool_call>')
     with listening(serve_app(backend)) as address:
         own = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         answer = own.chat.completions.create(
@@ -224,7 +224,7 @@ def test_a_forced_call(client: openai.OpenAI, url: str) -> None:
         )
 
 
-def test_embeddings_in_both_forms(client: openai.OpenAI, url: str) -> None:
+def test_embeddings_in_both_forms(client: openai.OpenAI) -> None:
     vectors = client.embeddings.create(model="scripted-embedder", input=["banana", "fig"]).data
     assert len(vectors) == 2
     assert abs(sum(value * value for value in vectors[0].embedding) - 1) < 1e-5
@@ -235,11 +235,13 @@ def test_embeddings_in_both_forms(client: openai.OpenAI, url: str) -> None:
         client.embeddings.create(model="x", input="a", dimensions=5)
 
 
-def test_no_embedder_is_a_sentence() -> None:
+def test_without_an_embedder_the_decoder_itself_embeds() -> None:
     with listening(serve_app(scripted_backend("x"))) as address:
-        answer = httpx.post(f"{address}/v1/embeddings", json={"input": "a"})
-    assert answer.status_code == 404
-    assert "--embedder" in answer.json()["error"]["message"]
+        answer = httpx.post(f"{address}/v1/embeddings", json={"input": ["abc", [1, 2]], "model": "scripted"}).json()
+        assert [row["embedding"] for row in answer["data"]] == [[3.0, 1.0], [2.0, 1.0]]
+        assert answer["usage"]["prompt_tokens"] == 5
+        refused = httpx.post(f"{address}/v1/embeddings", json={"input": "a", "model": "text-embedding-3"})
+    assert refused.status_code == 404
 
 
 def test_infill_as_llama_cpp(url: str) -> None:

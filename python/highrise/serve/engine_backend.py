@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET
@@ -71,6 +71,9 @@ from highrise.serve.translate import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from highrise.encode.prompt import Prompt
     from highrise.serve.engine import Engine
     from highrise.serve.runner import EngineRunner
 
@@ -251,11 +254,13 @@ class EngineBackend:
     def _begin_completion(self, request: CompletionRequest) -> _CompletionWork:
         self._check_model(request.model)
         per_prompt = num_choices(request)
+        stop_ids: Sequence[int] = ()
         wanted = _COMPLETION_TOKENS if request.max_tokens is None else request.max_tokens
         if request.suffix is not None:
             if request.echo:
                 raise ApiError("'echo' and 'suffix' exclude each other.", param="echo")
-            prompts = [self._fill_middle(request, wanted)]
+            ids, stop_ids = self._fill_middle(request, wanted)
+            prompts = [ids]
         else:
             prompts = [self._ids(prompt) for prompt in split_prompts(request.prompt, "prompt")]
         echo = [self._tokenizer.decode(ids) for ids in prompts] if request.echo else []
@@ -266,7 +271,11 @@ class EngineBackend:
         for ids in prompts:
             room = self._room(ids, "prompt")
             sampling = sampling_of(
-                request, max_tokens=min(wanted, room), logprobs=request.logprobs, echo=bool(request.echo)
+                request,
+                max_tokens=min(wanted, room),
+                logprobs=request.logprobs,
+                echo=bool(request.echo),
+                stop_ids=stop_ids,
             )
             priority = Priority.TYPING if request.suffix is not None else Priority.CHAT
             streams += self._generation.start(ids, sampling, count=per_prompt, priority=request.priority or priority)
@@ -274,14 +283,14 @@ class EngineBackend:
             id=new_id("cmpl"), created=now(), prompts=prompts, per_prompt=per_prompt, echo=echo, streams=streams
         )
 
-    def _fill_middle(self, request: CompletionRequest, max_tokens: int) -> list[int]:
+    def _fill_middle(self, request: CompletionRequest, max_tokens: int) -> tuple[list[int], Sequence[int]]:
         if not isinstance(request.prompt, str):
             raise ApiError("With 'suffix' the prompt must be one string.", param="prompt")
         extra = [(piece.filename, piece.text) for piece in request.input_extra or ()]
-        ids, _ = self._middle(
+        prompt, _ = self._middle(
             request.prompt, request.suffix or "", extra, max_tokens, path=request.path, repository=request.repository
         )
-        return ids
+        return prompt.ids, prompt.stop_ids
 
     def _middle(
         self,
@@ -292,7 +301,7 @@ class EngineBackend:
         *,
         path: str | None,
         repository: str | None,
-    ) -> tuple[list[int], bool]:
+    ) -> tuple[Prompt, bool]:
         if not self._prompts.supports_infill:
             raise ApiError(f"The model '{self.name}' was not made to fill in a middle.", param="suffix")
         budget = self.max_context - max_tokens - 32 - sum(self.count_tokens(one) for one in (path, repository) if one)
@@ -302,7 +311,7 @@ class EngineBackend:
         prompt = self._prompts.infill(
             window.prefix, window.suffix, extra=window.extra, path=path, repository=repository
         )
-        return prompt.ids, window.truncated
+        return prompt, window.truncated
 
     def _ids(self, prompt: str | list[int], param: str = "prompt") -> list[int]:
         if isinstance(prompt, str):
@@ -405,9 +414,10 @@ class EngineBackend:
         tools, forced = tools_of(request)
         messages = [plain_message(message, place) for place, message in enumerate(request.messages)]
         try:
-            ids = self._prompts.chat(messages, tools=tools, add_generation_prompt=True).ids
+            prompt = self._prompts.chat(messages, tools=tools, add_generation_prompt=True)
         except HighriseError as error:
             raise ApiError(f"The chat template refuses these messages: {error}.", param="messages") from error
+        ids = prompt.ids
         if forced:
             ids = [*ids, *self._tokenizer.encode(forced, special="all")]
         room = self._room(ids, "messages")
@@ -416,6 +426,7 @@ class EngineBackend:
             request,
             max_tokens=room if wanted is None else min(wanted, room),
             logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+            stop_ids=prompt.stop_ids,
         )
         streams = self._generation.start(ids, sampling, count=num_choices(request), priority=request.priority or 0)
         readers = None
@@ -443,7 +454,7 @@ class EngineBackend:
         self._check_model(request.model)
         wanted = request.n_predict if request.n_predict is not None and request.n_predict >= 0 else _INFILL_TOKENS
         extra = [(piece.filename, piece.text) for piece in request.input_extra or ()]
-        ids, truncated = self._middle(
+        prompt, truncated = self._middle(
             request.input_prefix + (request.prompt or ""),
             request.input_suffix,
             extra,
@@ -463,7 +474,9 @@ class EngineBackend:
             stop=request.stop,
             n=request.n_cmpl,
         )
-        sampling = sampling_of(fields, max_tokens=min(wanted, self._room(ids, "input_prefix")))
+        ids = prompt.ids
+        room = self._room(ids, "input_prefix")
+        sampling = sampling_of(fields, max_tokens=min(wanted, room), stop_ids=prompt.stop_ids)
         streams = self._generation.start(ids, sampling, count=num_choices(fields), priority=Priority.TYPING)
         return self._stream_infill(request, ids, truncated, streams)
 
@@ -538,22 +551,34 @@ class EngineBackend:
     async def embed(self, request: EmbeddingRequest) -> EmbeddingList:
         """One vector a text. Token ids are read, and tokens counted, under the served model's vocabulary."""
         embedder = self.embedder
-        if embedder is None:
-            raise ApiError(
-                "No embedding model is loaded; start the server with --embedder minilm-l6.",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
         inputs = split_prompts(request.input, "input")
+        if embedder is None:
+            return await self._embed_by_engine(request, [self._ids(one, "input") for one in inputs])
         texts = [one if isinstance(one, str) else self._tokenizer.decode(self._ids(one, "input")) for one in inputs]
         vectors = await asyncio.to_thread(embedder.embed, texts)
         if request.dimensions is not None:
             vectors = shorten(vectors, request.dimensions)
         tokens = sum(self.count_tokens(text) for text in texts)
+        return self._vectors(vectors, request, embedder.name, tokens)
+
+    async def _embed_by_engine(self, request: EmbeddingRequest, prompts: list[list[int]]) -> EmbeddingList:
+        """Without an embedding model: the mean of the decoder's last hidden states, good for little but duplicates."""
+        self._check_model(request.model)
+        for ids in prompts:
+            if not ids:
+                raise ApiError("A text is empty; there is nothing to embed.", param="input")
+            self._room(ids, "input")
+        vectors = await self.runner.embed(prompts)
+        if request.dimensions is not None:
+            vectors = shorten(vectors, request.dimensions)
+        return self._vectors(vectors, request, self.name, sum(map(len, prompts)))
+
+    def _vectors(
+        self, vectors: np.ndarray[Any, Any], request: EmbeddingRequest, name: str, tokens: int
+    ) -> EmbeddingList:
         form = request.encoding_format or "float"
         data = [Embedding(index=index, embedding=encode_floats(row, form)) for index, row in enumerate(vectors)]
-        return EmbeddingList(data=data, model=embedder.name, usage=EmbeddingUsage(tokens, tokens))
+        return EmbeddingList(data=data, model=name, usage=EmbeddingUsage(tokens, tokens))
 
     async def tokenize(self, request: TokenizeRequest) -> Tokenized:
         """Text, or a conversation under the chat template, as token ids."""

@@ -35,9 +35,18 @@ class Piece(NamedTuple):
 
 
 def sampling_of(
-    request: SamplingFields, *, max_tokens: int, logprobs: int | None = None, echo: bool = False
+    request: SamplingFields,
+    *,
+    max_tokens: int,
+    logprobs: int | None = None,
+    echo: bool = False,
+    stop_ids: Sequence[int] = (),
 ) -> Sampling:
-    """The engine's sampling of a wire request; a value out of range is an `ApiError` that names the field."""
+    """The engine's sampling of a wire request; a value out of range is an `ApiError` that names the field.
+
+    `stop_ids` are the prompt format's; they count as end of text, so `ignore_eos` switches them off.
+    """
+    ends = () if request.ignore_eos else tuple(stop_ids)
     stop = [request.stop] if isinstance(request.stop, str) else list(request.stop or ())
     bias: dict[int, float] = {}
     for token, value in (request.logit_bias or {}).items():
@@ -56,7 +65,7 @@ def sampling_of(
             seed=request.seed,
             max_tokens=max_tokens,
             stop=tuple(one for one in stop if one),
-            stop_ids=tuple(request.stop_token_ids or ()),
+            stop_ids=(*ends, *(request.stop_token_ids or ())),
             ignore_eos=bool(request.ignore_eos),
             logprobs=logprobs,
             echo=echo,

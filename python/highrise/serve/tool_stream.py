@@ -59,7 +59,7 @@ class ToolStream:
             if end < 0:
                 break
             end += len(_CLOSE)
-            rest, found = self._parse(self._held[:end])
+            rest, found = self._read(self._held[:end])
             shown += rest if not found else ""
             calls.extend(self._count(found))
             self._held = self._held[end:].lstrip("\n")
@@ -70,10 +70,20 @@ class ToolStream:
         held, self._held = self._held, ""
         if not held.strip():
             return "", []
-        text, found = self._parse(held + _CLOSE if held.startswith(_OPEN) else held)
+        text, found = self._read(held + _CLOSE if held.startswith(_OPEN) else held)
         if not found:
             return held, []
         return text, self._count(found)
+
+    def _read(self, text: str) -> tuple[str, Sequence[ParsedCall]]:
+        """Parse; a call that was begun for the model may miss the braces that it did not open itself."""
+        rest, found = self._parse(text)
+        if not found and self._forced and text.endswith(_CLOSE):
+            for braces in ("}", "}}"):
+                rest, found = self._parse(text.removesuffix(_CLOSE) + braces + _CLOSE)
+                if found:
+                    break
+        return rest, found
 
     def _count(self, found: Sequence[ParsedCall]) -> list[ParsedCall]:
         kept = list(found)

@@ -55,7 +55,9 @@ class ReadFile:
             raise ToolError(f"There is no file {name}; search_sources shows the paths there are.") from None
         self._check_inside(path, name)
         if path.is_dir():
-            entries = sorted(one.name + ("/" if one.is_dir() else "") for one in path.iterdir() if one.name not in _CLOSED)
+            entries = sorted(
+                one.name + ("/" if one.is_dir() else "") for one in path.iterdir() if one.name not in _CLOSED
+            )
             raise ToolError(f"{name} is a folder with: {', '.join(entries[:100])}")
         try:
             # The path is free of links now; O_NOFOLLOW and the look at the open file close the gap until it is read.

@@ -21,7 +21,10 @@ LINTERS = frozenset(
 TESTERS = frozenset("pytest tox nox jest vitest mocha ctest make ninja".split())
 """Programs of the terminal."""
 
-_MODULES = {"linter": {"py_compile", "compileall", "ruff", "mypy", "flake8", "pylint", "black"}, "terminal": {"pytest", "unittest"}}
+_MODULES = {
+    "linter": {"py_compile", "compileall", "ruff", "mypy", "flake8", "pylint", "black"},
+    "terminal": {"pytest", "unittest"},
+}
 _VERBS = {
     "linter": {("cargo", "check"), ("cargo", "clippy"), ("cargo", "fmt"), ("go", "vet"), ("npm", "run lint")},
     "terminal": {
@@ -45,7 +48,10 @@ class RunCommand:
     parameters: dict[str, Any] = {  # noqa: RUF012 - never changed
         "type": "object",
         "properties": {
-            "command": {"type": "string", "description": "for example: ruff check src/app.py, or: pytest -q tests/test_app.py"}
+            "command": {
+                "type": "string",
+                "description": "for example: ruff check src/app.py, or: pytest -q tests/test_app.py",
+            }
         },
         "required": ["command"],
     }
@@ -59,7 +65,9 @@ class RunCommand:
         if "terminal" in self._kinds:
             self._programs |= TESTERS
         what = " or ".join({"linter": "a linter", "terminal": "tests or a build"}[kind] for kind in self._kinds)
-        self.description = f"Run {what} in the repository, in a sandbox without network. One command, no shell operators."
+        self.description = (
+            f"Run {what} in the repository, in a sandbox without network. One command, no shell operators."
+        )
 
     async def __call__(self, arguments: dict[str, Any]) -> ToolResult:
         """Run the command if it is allowed; its exit code and the end of its output come back."""
@@ -71,7 +79,12 @@ class RunCommand:
         output = ran.output if len(ran.output) <= _SHOWN else f"(the start is left out)\n…{ran.output[-_SHOWN:]}"
         how = f"was stopped after {ran.seconds:.0f} s" if ran.timed_out else f"exit code {ran.code}"
         text = f"{how}, {ran.seconds:.1f} s\n{output.strip() or '(no output)'}"
-        data = {"command": shlex.join(command), "code": ran.code, "timed_out": ran.timed_out, "sandbox": self._sandbox.kind()}
+        data = {
+            "command": shlex.join(command),
+            "code": ran.code,
+            "timed_out": ran.timed_out,
+            "sandbox": self._sandbox.kind(),
+        }
         return ToolResult(text=text, ok=ran.code == 0 and not ran.timed_out, data=data)
 
     def _parse(self, text: str) -> list[str]:
@@ -82,7 +95,9 @@ class RunCommand:
         if not command:
             raise ToolError("The command is empty.")
         # Quoted text may hold anything: there is no shell. Bare operators show that the model believes in one.
-        bare = next((sign for sign in shlex.shlex(text, posix=True, punctuation_chars=True) if set(sign) <= _SHELL), None)
+        bare = next(
+            (sign for sign in shlex.shlex(text, posix=True, punctuation_chars=True) if set(sign) <= _SHELL), None
+        )
         if bare is not None:
             raise ToolError(f"Shell operators such as '{bare}' are not possible; give one plain command.")
         if not self._is_allowed(command):

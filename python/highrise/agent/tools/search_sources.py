@@ -19,7 +19,9 @@ class SearchSources:
     """Finds pieces of code and prose by meaning and by words."""
 
     name = "search_sources"
-    description = "Search the team's source code and documents. Returns the best pieces with file path and line numbers."
+    description = (
+        "Search the team's source code and documents. Returns the best pieces with file path and line numbers."
+    )
     parameters: dict[str, Any] = {  # noqa: RUF012 - never changed
         "type": "object",
         "properties": {

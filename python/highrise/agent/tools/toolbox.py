@@ -67,7 +67,9 @@ class Toolbox:
     def wire(self) -> list[WireTool]:
         """The tools as a chat request describes them."""
         return [
-            WireTool(function=FunctionDefinition(name=tool.name, description=tool.description, parameters=tool.parameters))
+            WireTool(
+                function=FunctionDefinition(name=tool.name, description=tool.description, parameters=tool.parameters)
+            )
             for tool in self._tools.values()
         ]
 
