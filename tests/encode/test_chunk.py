@@ -178,8 +178,11 @@ FRAGMENTS += [
 ]
 
 
-@given(parts=st.lists(st.sampled_from(FRAGMENTS), max_size=60), language=st.sampled_from([*sorted(GRAMMARS), "markdown", "text"]),
-       max_lines=st.integers(1, 12))  # fmt: skip
+@given(
+    parts=st.lists(st.sampled_from(FRAGMENTS), max_size=60),
+    language=st.sampled_from([*sorted(GRAMMARS), "markdown", "text"]),
+    max_lines=st.integers(1, 12),
+)
 def test_no_line_is_lost_or_doubled(parts: list[str], language: str, max_lines: int) -> None:
     text = "".join(parts)
     assert_whole(text, chunk_document(document(text, language=language), max_lines=max_lines))
