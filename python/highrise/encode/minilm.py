@@ -9,17 +9,17 @@ length. Knows nothing of chunks or indexes.
 
 from __future__ import annotations
 
-import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from highrise.core.errors import InputError
+from highrise.core.errors import EncodeError, InputError
 from highrise.core.safetensors import SafeTensors
 from highrise.encode.wordpiece import WordPiece
 
@@ -179,8 +179,13 @@ class MiniLm:
             for batch in batches:
                 run(batch)
             return result
-        with _one_blas_thread(), ThreadPoolExecutor(max(1, min(threads, len(batches)))) as pool:
-            list(pool.map(run, batches))
+        with _one_blas_thread:
+            if min(threads, len(batches)) < 2:
+                for batch in batches:
+                    run(batch)
+            else:
+                with ThreadPoolExecutor(min(threads, len(batches))) as pool:
+                    list(pool.map(run, batches))
         return result
 
     def _forward(self, ids: list[list[int]]) -> Floats:
@@ -296,11 +301,32 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-@contextlib.contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
-    except ImportError as error:
-        raise InputError("embedding with a number of threads needs threadpoolctl: install highrise[encode]") from error
-    with threadpool_limits(1, user_api="blas"):
-        yield
+class _OneBlasThread:
+    """Holds BLAS at one thread while anyone is inside; the last one out puts back what was set before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._controller: Any = None
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._controller is None:
+                try:
+                    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped, unused-ignore]
+                except ImportError as error:
+                    raise EncodeError(f"embedding needs threadpoolctl ({error}): install highrise[encode]") from error
+                self._controller = ThreadpoolController()
+            if self._inside == 0:
+                self._limit = self._controller.limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limit.restore_original_limits()
+
+
+_one_blas_thread = _OneBlasThread()

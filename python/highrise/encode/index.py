@@ -1,0 +1,182 @@
+"""Floor 3, the search index: finds chunks of the sources by words and by meaning, and fuses the two.
+
+The fusion is by rank alone (reciprocal rank fusion; Cormack, Clarke and Büttcher 2009): BM25 and cosine have no common
+scale. Without the embedder's weights, or without vectors, words alone decide. Knows nothing of how an index is built.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from highrise.core.catalogue import locate
+from highrise.core.errors import HighriseError, InputError
+from highrise.encode.adapters.faiss import FaissIndex
+from highrise.encode.chunk_store import ChunkStore
+from highrise.encode.index_build import INFO_FILE, IndexInfo, build_index
+from highrise.encode.index_config import IndexConfig
+from highrise.encode.lexical import LexicalIndex
+from highrise.encode.minilm import Embedder, MiniLm
+
+__all__ = ["Hit", "IndexConfig", "Mode", "SearchIndex", "build_index"]
+
+Mode = Literal["fused", "lexical", "vector"]
+
+_RANK_CONSTANT = 60
+_CANDIDATES = 100
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk that was found; lines count from 1, both inside."""
+
+    path: str
+    source: str
+    start_line: int
+    end_line: int
+    text: str
+    score: float
+    """Comparable within one search only."""
+    language: str
+    symbol: str
+    own: bool
+
+
+class SearchIndex:
+    """An opened index. `search` may be called from many threads."""
+
+    def __init__(self, folder: Path, *, embedder: Embedder | None = None) -> None:
+        try:
+            self.info = msgspec.json.decode((folder / INFO_FILE).read_bytes(), type=IndexInfo)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{folder} is not a search index: it has no {INFO_FILE}; "
+                "build one with `highrise encode index DATA OUT`"
+            ) from error
+        except (OSError, msgspec.MsgspecError) as error:
+            raise InputError(f"{folder / INFO_FILE} is damaged ({error}); build the index again") from error
+        self.folder = folder
+        self.note = ""
+        """Why a search uses words alone although there are vectors; empty otherwise."""
+        self._store = ChunkStore(folder / "chunks")
+        self._lexical = LexicalIndex(folder / "lexical", len(self._store))
+        self._languages = np.array([record.language for record in self._store.records])
+        self._own = np.array([record.own for record in self._store.records], bool)
+        self._lock = threading.Lock()
+        self._embedder = embedder
+        self._vectors: tuple[FaissIndex, npt.NDArray[np.int64]] | None = None
+
+    @classmethod
+    def open(cls, folder: Path, *, embedder: Embedder | None = None) -> SearchIndex:
+        """Open an index folder. Vectors and embedder are opened by the first search that needs them."""
+        return cls(folder, embedder=embedder)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages of the chunks, sorted."""
+        return sorted(set(self._languages.tolist()))
+
+    def search(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        languages: Iterable[str] | None = None,
+        own: bool | None = None,
+        mode: Mode = "fused",
+    ) -> list[Hit]:
+        """The chunks that answer `query` best, at most `limit`; only of `languages` and of `own` sources if given."""
+        if limit < 1:
+            raise InputError(f"limit is {limit}; it must be at least 1")
+        if not query.strip():
+            raise InputError("the query is empty; write what to search for")
+        if not len(self._store):
+            return []
+        allowed = self._allowed(languages, own)
+        breadth = max(_CANDIDATES, limit)
+        rankings = []
+        if mode != "vector":
+            rankings.append(_top(self._lexical.scores(query), breadth, allowed))
+        if mode != "lexical":
+            nearest = self._nearest(query, breadth, allowed)
+            if nearest is None and mode == "vector":
+                raise InputError(self.note or f"the index {self.folder} has no vectors; search it by words")
+            if nearest is not None:
+                rankings.append(nearest)
+        scores: dict[int, float] = {}
+        for ranking in rankings:
+            for rank, number in enumerate(ranking.tolist(), 1):
+                scores[number] = scores.get(number, 0.0) + 1 / (_RANK_CONSTANT + rank)
+        best = sorted(scores, key=lambda number: (-scores[number], number))[:limit]
+        return [self._hit(number, scores[number]) for number in best]
+
+    def _allowed(self, languages: Iterable[str] | None, own: bool | None) -> npt.NDArray[np.bool_] | None:
+        if languages is None and own is None:
+            return None
+        result = np.ones(len(self._store), bool)
+        if languages is not None:
+            result &= np.isin(self._languages, [language.lower() for language in languages])
+        if own is not None:
+            result &= self._own == own
+        return result
+
+    def _nearest(self, query: str, limit: int, allowed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64] | None:
+        """Chunk numbers by cosine, or None when there are no vectors to compare with."""
+        opened = self._open_vectors()
+        if opened is None or self._embedder is None:
+            return None
+        vectors, chunk_of_row = opened
+        query_vector = self._embedder.embed([query], threads=1)[0]
+        rows = vectors.search(query_vector, limit, allowed=None if allowed is None else allowed[chunk_of_row])
+        return chunk_of_row[rows]
+
+    def _open_vectors(self) -> tuple[FaissIndex, npt.NDArray[np.int64]] | None:
+        if not self.info.num_vectors:
+            return None
+        with self._lock:
+            if self._vectors is None and not self.note:
+                try:
+                    if self._embedder is None:
+                        folder = locate(self.info.embedder)
+                        self._embedder = MiniLm.load(folder, name=self.info.embedder, max_tokens=self.info.max_tokens)
+                    chunk_of_row = np.load(self.folder / "vectors" / "chunks.npy")
+                    self._vectors = FaissIndex(self.folder / "vectors" / "index.faiss"), chunk_of_row
+                except HighriseError as error:
+                    self.note = f"searched by words alone: {error}"
+            return self._vectors
+
+    def _hit(self, number: int, score: float) -> Hit:
+        record = self._store.records[number]
+        return Hit(
+            path=record.path,
+            source=record.source,
+            start_line=record.start_line,
+            end_line=record.end_line,
+            text=self._store.text(number),
+            score=round(score, 6),
+            language=record.language,
+            symbol=record.symbol,
+            own=record.own,
+        )
+
+
+def _top(scores: npt.NDArray[np.float32], limit: int, allowed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+    """Numbers of the highest scores above zero, highest first, earlier chunks first among equals."""
+    if allowed is not None:
+        scores = np.where(allowed, scores, np.float32(0))
+    if limit < len(scores):
+        least = np.partition(scores, -limit)[-limit]
+        found = np.flatnonzero(scores >= max(least, np.finfo(np.float32).tiny))
+    else:
+        found = np.flatnonzero(scores > 0)
+    order = np.lexsort((found, -scores[found]))
+    result: npt.NDArray[np.int64] = found[order[:limit]]
+    return result
