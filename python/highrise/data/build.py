@@ -45,7 +45,7 @@ def build_data(
     config: DataConfig, folder: Path, *, workers: int = 1, cache: Path | None = None, refresh: bool = False
 ) -> tuple[Manifest, bool]:
     """Build the stage `folder` unless it is there and unchanged; the second value says whether it was reused."""
-    sources = open_sources(config, cache=cache, refresh=refresh)
+    sources = open_sources(config, cache=cache, refresh=refresh, leave_out=folder)
     inputs = {source.name: fingerprint_source(source) for source in sources}
     return build_stage(
         folder,

@@ -7,6 +7,7 @@ stopped. Knows nothing of duplicates or splits.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -140,7 +141,7 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
     stated = licenses.file_license(text)
     if stated != licenses.UNKNOWN:
         record.license = stated
-    if config.licenses != "any" and not record.own and record.license not in config.licenses:
+    if config.licenses != "any" and not record.own and not licenses.is_allowed(record.license, config.licenses):
         record.reason, record.detail = "license", record.license
         return
     if config.cleaning.redact_secrets:
@@ -158,7 +159,7 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
 
 def _objection(path: str, language: str, text: str, config: DataConfig) -> tuple[str, str]:
     """The first filter that objects, cheap ones first, and its detail; ("", "") when none does."""
-    checks = (
+    checks: tuple[tuple[str, Callable[[], str | None]], ...] = (
         ("vendored", lambda: filters.is_vendored(path)),
         ("generated", lambda: filters.is_generated(path, text)),
         ("minified", lambda: filters.is_minified(language, text, config.cleaning)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-__all__ = ["UNKNOWN", "RepositoryLicenses", "file_license", "is_license_file", "text_license"]
+__all__ = ["UNKNOWN", "RepositoryLicenses", "file_license", "is_allowed", "is_license_file", "text_license"]
 
 UNKNOWN = "unknown"
 
@@ -35,10 +35,13 @@ _TEXTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("BSL-1.0", ("boost software license",), ()),
     ("PSF-2.0", ("python software foundation license version 2",), ()),
     ("Zlib", ("provided 'as-is', without any express or implied warranty", "altered source versions"), ()),
+    ("Unicode-3.0", ("unicode license v3",), ()),
+    ("Unicode-DFS-2016", ("unicode, inc. license agreement",), ()),
+    ("Artistic-2.0", ("artistic license 2.0",), ()),
     ("ISC", ("permission to use, copy, modify, and/or distribute this software for any purpose",), ()),
     ("ISC", ("permission to use, copy, modify, and distribute this software for any purpose with or without fee",), ()),
     ("MIT", (_MIT, "the above copyright notice"), ()),
-    ("MIT-0", (_MIT,), ("the above copyright notice",)),
+    ("MIT-0", (_MIT,), ("the above copyright notice", "subject to the following conditions", "unicode")),
     ("BSD-4-Clause", ("redistribution and use in source and binary forms", "all advertising materials"), ()),
     (
         "BSD-3-Clause",
@@ -62,6 +65,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
     (r"\bgpl[ -]?v?2", "GPL-2.0"),
     (r"\bisc license\b", "ISC"),
 )
+_KNOWN = frozenset(identifier for identifier, *_ in _TEXTS) | {identifier for _, identifier in _NAMES}
 _SPDX = re.compile(r"SPDX-License-Identifier:\s*([\w.+() -]+?)\s*(?:\*/|-->|\"|'|$)", re.M)
 _PUNCTUATION = re.compile(r"[\s#*/;%>|\"`“”]+|--+")
 _LICENSE_FILE = re.compile(r"(?:^|/)(?:(?:un)?licen[cs]e|copying|copyright)(?:[.-][\w.-]*)?$", re.I)
@@ -129,6 +133,24 @@ def _comments(head: str) -> str:
     return "\n".join(kept)
 
 
+def _expression(text: str) -> str:
+    """An SPDX expression of known identifiers, or the identifier of a name as people write it, or `UNKNOWN`."""
+    plain = re.sub(r"\s*/\s*", " OR ", " ".join(text.split()))
+    names = [word for word in re.split(r"[\s()]+", plain) if word not in ("", "OR", "AND", "WITH")]
+    if names and all(name.removesuffix("-only").removesuffix("-or-later") in _KNOWN for name in names):
+        return plain
+    return _named(text)
+
+
+def is_allowed(expression: str, allowed: Iterable[str]) -> bool:
+    """Whether one alternative of an SPDX expression ("MIT OR Zlib") has only allowed parts; brackets are ignored."""
+    listed = frozenset(allowed)
+    return any(
+        all(part.strip("() ") in listed for part in alternative.split(" AND "))
+        for alternative in expression.split(" OR ")
+    )
+
+
 def _named(text: str) -> str:
     plain = text.lower().replace("licence", "license")
     return next((identifier for pattern, identifier in _NAMES if re.search(pattern, plain, re.M)), UNKNOWN)
@@ -138,29 +160,24 @@ class RepositoryLicenses:
     """The licence that holds in each folder of a repository: that of the nearest licence file going up."""
 
     def __init__(self, paths: Iterable[str], read: Callable[[str], str | None]) -> None:
-        """`paths` are all files of the source, `read` gives the text of one or None."""
-        self._by_folder: dict[str, str] = {}
-        for path in sorted(filter(is_license_file, paths), key=lambda path: bool(_LICENSE_FILE.search(path))):
-            text = read(path)
-            identifier = UNKNOWN if text is None else self._of(path, text)
-            if identifier != UNKNOWN:
-                self._by_folder[path.rpartition("/")[0]] = identifier
+        """`paths` are all files of the source, `read` gives the text of one or None.
 
-    @staticmethod
-    def _of(path: str, text: str) -> str:
-        if _LICENSE_FILE.search(path):
-            return text_license(text)
-        match = _METADATA.search(text)
-        if match is None:
-            return UNKNOWN
-        named = _named(match[1])
-        return (
-            named
-            if named != UNKNOWN
-            else match[1]
-            if re.fullmatch(r"[A-Z][\w.+-]*-[\d.]+[\w.+-]*", match[1])
-            else UNKNOWN
-        )
+        What a package's metadata states as an SPDX expression counts before the licence texts beside it; several texts
+        without it all hold ("MIT AND Zlib").
+        """
+        texts: dict[str, set[str]] = {}
+        stated: dict[str, str] = {}
+        for path in filter(is_license_file, paths):
+            text, folder = read(path), path.rpartition("/")[0]
+            if text is None:
+                continue
+            if not _LICENSE_FILE.search(path):
+                if match := _METADATA.search(text):
+                    stated[folder] = _expression(match[1])
+            elif (identifier := text_license(text)) != UNKNOWN:
+                texts.setdefault(folder, set()).add(identifier)
+        self._by_folder = {folder: " AND ".join(sorted(found)) for folder, found in texts.items()}
+        self._by_folder.update((folder, value) for folder, value in stated.items() if value != UNKNOWN)
 
     def of(self, path: str) -> str:
         """The identifier for a file, or `UNKNOWN`."""

@@ -39,18 +39,18 @@ def quality_parts(language: str, text: str) -> dict[str, float]:
     mean = solid / max(len(filled), 1)
     letters = sum(len(match) for match in re.findall(r"[^\W\d_]+", sample)) / solid
     parts = {
-        "length": _band(len(filled), 0, 10, 2_000, 20_000),
-        "lines": _band(mean, 2, 10, 60 if language not in PROSE else 400, 200 if language not in PROSE else 2_000),
+        "length": _band(len(filled), 0, 20, 1_000, 10_000),
+        "lines": _band(mean, 2, 15, 50 if language not in PROSE else 400, 140 if language not in PROSE else 2_000),
         "letters": _band(letters, 0.2, 0.5, 0.95, 1.05),
-        "unique": _band(len(set(filled)) / max(len(filled), 1), 0.2, 0.7, 1, 1),
+        "unique": _band(len(set(filled)) / max(len(filled), 1), 0.3, 0.85, 1, 1),
     }
     if language in CODE:
         documented = _DOCSTRING.finditer(sample) if language == "python" else ()
         commented = float(sum(len(match[2]) for match in documented))
         commented += sum(1 for _ in _LINE_COMMENT.finditer(sample)) * mean
-        parts["comments"] = 0.3 + 0.7 * _band(commented / solid, 0, 0.05, 0.5, 0.95)
+        parts["comments"] = _band(commented / solid, -0.05, 0.1, 0.45, 0.95)
         names = set(_NAME.findall(sample))
-        parts["names"] = _band(sum(map(len, names)) / max(len(names), 1), 2, 5, 16, 40)
+        parts["names"] = _band(sum(map(len, names)) / max(len(names), 1), 2, 6, 12, 30)
     return {name: round(value, 3) for name, value in parts.items()}
 
 

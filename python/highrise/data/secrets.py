@@ -37,7 +37,7 @@ _PRIVATE_KEY = re.compile(
 _KEY_LINE = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/=]{16,}")
 _ASSIGNMENT = re.compile(
     r"""(?ix)
-    (?<![a-z]) [\w.-]{0,40} (?:secret|token|passw(?:or)?d|passwd|api[_-]?key|access[_-]?key|auth[_-]?key|private[_-]?key
+    (?<![a-z]) [\w.-]{0,40} (?:secret|token(?!i[sz])|passw(?:or)?d|passwd|api[_-]?key|access[_-]?key|auth[_-]?key|private[_-]?key
         |credential|client[_-]?key|encryption[_-]?key) [\w-]{0,20} ["']? \]?
     \s* (?: = | : | := | => | , ) \s*
     (?: (?P<quote>["'`]) (?P<quoted>[A-Za-z0-9+/=_.~!@\#$^&*-]{12,200}) (?P=quote)
@@ -47,7 +47,7 @@ _ASSIGNMENT = re.compile(
 )
 _ASSIGNMENT_HINT = re.compile(r"secret|token|passw|_key|-key|apikey|credential|accesskey|authkey", re.I)
 _EXAMPLE = re.compile(
-    r"example|sample|dummy|fake|placeholder|changeme|change_me|redacted|your|insert|foobar|xxxx|0000|1234567|abcdef|\*\*\*|\.\.\.",
+    r"example|sample|dummy|fake|placeholder|changeme|change_me|redacted|your|insert|foobar|xxxx|0000|1234567|123e4567|abcdef|\*\*\*|\.\.\.",
     re.I,
 )
 _DUMMY_PASSWORDS = frozenset(
@@ -70,7 +70,7 @@ _DUMMY_PASSWORDS = frozenset(
         "baz",
     ]
 )
-_WORDY = re.compile(r"[A-Za-z]*[a-z]{3,}[A-Za-z]*|[A-Z]{3,}|\d{1,4}")
+_WORDY = re.compile(r"[A-Za-z]*[a-z]{3,}[A-Za-z]*|[A-Z]{3,}|v?\d{1,4}|(?:[A-Z]*+[a-z]{4,}+|[A-Z]{4,}+|\d{1,2})+")
 
 
 def shannon_entropy(value: str) -> float:

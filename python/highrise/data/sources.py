@@ -52,13 +52,18 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """(path, reason) of what is not a readable regular file: "symlink", "unreadable", "not a file"."""
 
 
-def open_sources(config: DataConfig, *, cache: Path | None = None, refresh: bool = False) -> list[Source]:
-    """Open every source of the configuration, in its order; a repository name that repeats gets a number."""
+def open_sources(
+    config: DataConfig, *, cache: Path | None = None, refresh: bool = False, leave_out: Path | None = None
+) -> list[Source]:
+    """Open every source of the configuration, in its order; a repository name that repeats gets a number.
+
+    `leave_out` is a folder (the output) that is no part of a source though it may lie in one.
+    """
     sources: list[Source] = []
     names: dict[str, int] = {}
     roots: dict[Path, str] = {}
     for name in config.sources:
-        source = open_source(name, config, cache=cache, refresh=refresh)
+        source = open_source(name, config, cache=cache, refresh=refresh, leave_out=leave_out)
         if source.root in roots:
             raise InputError(
                 f'sources "{roots[source.root]}" and "{name}" are the same folder {source.root}; name it once'
@@ -71,7 +76,14 @@ def open_sources(config: DataConfig, *, cache: Path | None = None, refresh: bool
     return sources
 
 
-def open_source(name: str, config: DataConfig, *, cache: Path | None = None, refresh: bool = False) -> Source:
+def open_source(
+    name: str,
+    config: DataConfig,
+    *,
+    cache: Path | None = None,
+    refresh: bool = False,
+    leave_out: Path | None = None,
+) -> Source:
     """Resolve and list one source; `InputError` when it is missing, unreadable or holds no file."""
     if name == STDLIB:
         root = Path(sysconfig.get_paths()["stdlib"]).resolve()
@@ -88,7 +100,8 @@ def open_source(name: str, config: DataConfig, *, cache: Path | None = None, ref
         top = git.top_level(root)
         listed = git.list_files(root) if top is not None else None
         paths = _walk(root, skip=_NEVER | _CLUTTER) if listed is None else (p for p in listed if not _is_never(p))
-        files, skipped = _stat_all(root, paths)
+        outside = _outputs(root, leave_out)
+        files, skipped = _stat_all(root, (path for path in paths if not path.startswith(outside)))
         repository, own, head = (top or root).name or "root", True, git.head(root) if top is not None else ""
     if not files:
         raise InputError(f'source "{name}" holds no readable file ({root}); name a folder with text in it')
@@ -116,6 +129,15 @@ def _existing_folder(name: str) -> Path:
     if not os.access(folder, os.R_OK | os.X_OK):
         raise InputError(f'source "{name}" cannot be read (permission denied); change its mode or leave it out')
     return folder.resolve()
+
+
+def _outputs(root: Path, folder: Path | None) -> tuple[str, ...]:
+    """Beginnings of the paths of an output folder inside `root`, of its unfinished and of its replaced form."""
+    if folder is None or not folder.resolve().is_relative_to(root):
+        return ()
+    inside = folder.resolve().relative_to(root)
+    names = (inside.name, f"{inside.name}.partial", f".{inside.name}.old")
+    return tuple(f"{inside.with_name(name).as_posix()}/" for name in names) if inside.name else ()
 
 
 def _is_never(path: str) -> bool:

@@ -1,0 +1,245 @@
+"""The whole floor: what a build writes, that it resumes after a kill, and that it stops well on a full disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow.parquet as pq
+import pytest
+
+from highrise.core.errors import InputError
+from highrise.core.manifest import read_manifest
+from highrise.data import build as build_module
+from highrise.data.build import build_data, build_dataset, data_inputs
+from highrise.data.config import DataConfig
+from highrise.data.shards import SCHEMA, read_documents
+from tests.data.conftest import MakeRepository, module
+
+TOKEN = "ghp" + "_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+
+
+@pytest.fixture
+def sources(make_repository: MakeRepository) -> tuple[str, str]:
+    files: dict[str, str | bytes] = {f"part_{n % 6}/m{n}.py": module(n) for n in range(40)}
+    files |= {
+        "copy.py": module(1),
+        "near.py": module(2) + "# a remark at the end\n",
+        "broken.py": "def f(:\n",
+        "empty.py": "",
+        "image.png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        "latin.py": "# caf\xe9\nx = 1\n".encode("latin-1"),
+        "keys.py": f'TOKEN = "{TOKEN}"\n',
+        "package-lock.json": "{}",
+        "LICENSE": (Path(__file__).parents[2] / "LICENSE").read_text("utf-8"),
+        "gpl.py": "# SPDX-License-Identifier: GPL-3.0-only\nx = 2\n",
+        "big.txt": "word " * 60_000,
+    }
+    own = make_repository("team", files)
+    other = make_repository("other", {f"m{n}.py": module(n) for n in range(100, 104)}, commit=False)
+    return str(own), str(other)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "manifest.json"
+    }
+
+
+def test_a_build_counts_every_file(sources: tuple[str, str], tmp_path: Path) -> None:
+    config = DataConfig(sources=sources, max_file_bytes=100_000)
+    manifest, reused = build_data(config, tmp_path / "data")
+    counts = manifest.counts
+    assert not reused
+    assert counts["files"] == 55
+    dropped = {name.removeprefix("dropped: "): n for name, n in counts.items() if name.startswith("dropped: ")}
+    assert dropped == {
+        "too large": 1, "empty": 1, "binary": 1, "generated": 1, "broken": 1, "duplicate": 1, "near duplicate": 1,
+    }  # fmt: skip
+    assert counts["documents"] == counts["files"] - sum(dropped.values()) == counts["train"] + counts["validation"]
+    assert counts["redactions"] == 1 and counts["validation"]
+    documents = list(read_documents(tmp_path / "data"))
+    assert len(documents) == counts["documents"]
+    by_path = {document.path: document for document in documents}
+    assert TOKEN not in "".join(document.text for document in documents)
+    assert by_path["latin.py"].text == "# caf\xe9\nx = 1\n"
+    assert by_path["gpl.py"].license == "GPL-3.0-only" and by_path["keys.py"].license == "Apache-2.0"
+    for document in documents:
+        assert document.sha256 == hashlib.sha256(document.text.encode()).hexdigest()
+        assert 0 <= document.quality <= 1 and document.language and document.own
+    assert len(list(read_documents(tmp_path / "data", split="validation"))) == counts["validation"]
+    assert not list(read_documents(tmp_path / "data", own=False))
+    files = pq.read_table(tmp_path / "data" / "files.parquet").to_pylist()
+    fate = {row["path"]: (row["reason"], row["detail"]) for row in files}
+    pair = {fate["near.py"], fate["part_2/m2.py"]}
+    assert pair in ({("", ""), ("near duplicate", f"of team/{path}")} for path in ("near.py", "part_2/m2.py"))
+    assert fate["copy.py"][0] == "duplicate" or fate["part_1/m1.py"][0] == "duplicate"
+    assert fate["broken.py"] == ("broken", "line 1: invalid syntax")
+    card = (tmp_path / "data" / "DATACARD.md").read_text("utf-8")
+    for words in (
+        "| broken | 1 |",
+        "`broken.py`",
+        "| Apache-2.0 |",
+        "| python |",
+        "1 GITHUB_TOKEN",
+        "1 latin-1",
+        "held out by whole",
+    ):
+        assert words in card
+    assert not (tmp_path / "data" / "work").exists()
+
+
+def test_shards_have_the_columns_of_a_document(sources: tuple[str, str], tmp_path: Path) -> None:
+    config = DataConfig(sources=sources, shard_bytes=20_000)
+    build_data(config, tmp_path / "data")
+    shards = sorted((tmp_path / "data" / "shards").glob("*.parquet"))
+    assert len(shards) > 1
+    assert pq.read_schema(shards[0]).remove_metadata() == SCHEMA
+    assert pq.ParquetFile(shards[0]).metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_unchanged_is_reused_and_a_touched_file_is_not(sources: tuple[str, str], tmp_path: Path) -> None:
+    config = DataConfig(sources=sources)
+    assert data_inputs(config) == data_inputs(config)
+    build_data(config, tmp_path / "data")
+    assert build_data(config, tmp_path / "data")[1]
+    Path(sources[1], "m100.py").write_text(module(900))
+    manifest, reused = build_data(config, tmp_path / "data")
+    assert not reused
+    assert "value_900_1" in "".join(document.text for document in read_documents(tmp_path / "data"))
+    assert manifest.inputs == data_inputs(config)
+
+
+def test_include_exclude_licences_and_no_near_duplicates(sources: tuple[str, str], tmp_path: Path) -> None:
+    config = DataConfig(sources=sources, include=("*.py",), exclude=("part_1/",), near_duplicate=0)
+    counts = build_data(config, tmp_path / "data")[0].counts
+    assert counts["dropped: excluded"] >= 9 and "dropped: near duplicate" not in counts
+    stdlib = DataConfig(sources=("stdlib",), licenses=("MIT",), include=("json/*.py",))
+    with pytest.raises(InputError, match="none of the"):
+        build_data(stdlib, tmp_path / "none")
+
+
+def test_workers_do_not_change_a_byte(
+    sources: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "_CHUNK_FILES", 10)
+    config = DataConfig(sources=sources)
+    build_data(config, tmp_path / "one", workers=1)
+    build_data(config, tmp_path / "two", workers=2)
+    assert digest(tmp_path / "one") == digest(tmp_path / "two")
+
+
+def test_near_duplicates_across_sources_keep_the_first(make_repository: MakeRepository, tmp_path: Path) -> None:
+    """Whatever is held out, no relative of it is left to train on."""
+    make_repository("a", {f"m{n}.py": module(n) for n in range(30)})
+    make_repository("b", {f"m{n}.py": module(n) + "# copied\n" for n in range(30)})
+    counts = build_data(DataConfig(sources=(str(tmp_path / "a"), str(tmp_path / "b"))), tmp_path / "data")[0].counts
+    assert counts["dropped: near duplicate"] == 30 and counts["documents"] == 30
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from highrise.data import build, clean
+from highrise.data.config import DataConfig
+build._CHUNK_FILES = 4
+whole = build.clean_chunk
+def slow(chunk):
+    time.sleep(0.05)
+    return whole(chunk)
+build.clean_chunk = slow
+build.build_data(DataConfig(sources=tuple(sys.argv[2:])), Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_build_resumes_to_the_same_bytes(
+    sources: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "_CHUNK_FILES", 4)
+    config = DataConfig(sources=sources)
+    build_data(config, tmp_path / "whole")
+    target = tmp_path / "killed"
+    partial = tmp_path / "killed.partial"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(target), *sources], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while len(list(partial.glob("work/*/*.parquet"))) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    parts = list(partial.glob("work/*/[0-9]*.parquet"))
+    assert parts and not target.exists()
+    for part in parts:
+        pq.read_table(part)  # what carries a final name is whole
+    cleaned: list[object] = []
+    whole = build_module.clean_chunk
+
+    def counted(chunk: object) -> object:
+        cleaned.append(chunk)
+        return whole(chunk)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(build_module, "clean_chunk", counted)
+    build_data(config, target)
+    assert digest(target) == digest(tmp_path / "whole")
+    assert len(cleaned) + len(parts) == 14  # 51 files and 4 files, four a chunk; no chunk was cleaned twice
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
+    sources: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DataConfig(sources=sources)
+    build_data(config, tmp_path / "data")
+    before = digest(tmp_path / "data")
+    Path(sources[1], "m100.py").write_text(module(901))
+
+    def full(table: object, file: BinaryIO, **_: object) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq, "write_table", full)
+        with pytest.raises(InputError, match="the disk is full while writing") as error:
+            build_data(config, tmp_path / "data")
+    assert error.value.exit_code == 2
+    assert digest(tmp_path / "data") == before
+    assert not list(tmp_path.rglob("*.partial.*")) and not list(tmp_path.rglob(".*.parquet.*"))
+    assert not build_data(config, tmp_path / "data")[1]
+
+
+def test_a_damaged_shard_is_one_sentence(sources: tuple[str, str], tmp_path: Path) -> None:
+    build_data(DataConfig(sources=sources), tmp_path / "data")
+    shard = tmp_path / "data" / "shards" / "00000.parquet"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(InputError, match="is damaged"):
+        list(read_documents(tmp_path / "data"))
+    with pytest.raises(InputError, match="holds no shards"):
+        list(read_documents(tmp_path))
+
+
+def test_file_names_that_are_no_utf8(make_repository: MakeRepository, tmp_path: Path) -> None:
+    folder = make_repository("odd", {"a.py": "x = 1\n", "tab\tname.py": "y = 2\n"}, commit=False)
+    with Path(os.fsdecode(os.fsencode(folder) + b"/\xff.py")).open("w") as file:
+        file.write("x = 1\n")
+    counts = build_dataset(DataConfig(sources=(str(folder),)), tmp_path / "out")
+    assert counts["dropped: bad name"] == 1 and counts["documents"] == 2
+
+
+def test_a_file_that_vanishes_is_counted(make_repository: MakeRepository, tmp_path: Path) -> None:
+    folder = make_repository("team", {"a.py": "x = 1\n", "gone.py": "y = 1\n"})
+    (folder / "gone.py").unlink()
+    counts = build_dataset(DataConfig(sources=(str(folder),)), tmp_path / "out")
+    assert counts["dropped: missing"] == 1
+
+
+def test_the_manifest_is_that_of_a_stage(sources: tuple[str, str], tmp_path: Path) -> None:
+    build_data(DataConfig(sources=sources), tmp_path / "data")
+    manifest = read_manifest(tmp_path / "data")
+    assert manifest.stage == "data" and set(manifest.inputs) == set(sources)

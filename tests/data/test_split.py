@@ -1,0 +1,61 @@
+"""Held-out groups: whole, of about the right size, never empty, the same each time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from highrise.data.split import LEVELS, split_rows
+
+rows_of = st.lists(
+    st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(["x/1", "x/2", "y/1", "z", "w/3"]), st.booleans()),
+    max_size=120,
+).map(lambda rows: [(repository, f"{path}{i}.py", own) for i, (repository, path, own) in enumerate(rows)])
+
+
+@given(rows_of, st.sampled_from([0.0, 0.02, 0.05, 0.2, 0.5]), st.integers(0, 5))
+def test_properties(rows: list[tuple[str, str, bool]], share: float, seed: int) -> None:
+    split = split_rows(rows, share=share, seed=seed)
+    assert split == split_rows(rows, share=share, seed=seed)
+    held = [row for row, side in zip(rows, split.sides, strict=True) if side == "validation"]
+    assert len(split.sides) == len(rows)
+    if share == 0:
+        assert not held
+        return
+    for own in (True, False):
+        members = [row for row in rows if row[2] is own]
+        mine = [row for row in held if row[2] is own]
+        if len(members) >= 20:
+            assert 0 < len(mine) < len(members)
+            assert len(mine) <= max(1, 2 * share * len(members))
+    if len(rows) >= 20:
+        assert held or max(sum(row[2] for row in rows), sum(not row[2] for row in rows)) < 2
+    sides = defaultdict(set)
+    for (repository, path, own), side in zip(rows, split.sides, strict=True):
+        level = split.levels.get("own" if own else "reference")
+        if level == LEVELS[0]:
+            sides[own, repository].add(side)
+        elif level == LEVELS[1]:
+            sides[own, repository, path.partition("/")[0] if "/" in path else ""].add(side)
+    assert all(len(found) == 1 for found in sides.values())
+
+
+def test_repositories_stay_whole_when_there_are_many() -> None:
+    rows = [(f"r{i % 40}", f"src/{i}.py", True) for i in range(400)]
+    split = split_rows(rows, share=0.05, seed=0)
+    assert split.levels == {"own": "repository"}
+    assert split.sides.count("validation") == 20
+
+
+def test_one_repository_is_split_by_top_folder_or_document() -> None:
+    folders = [("r", f"{'abcdefghijklmnopqrst'[i % 20]}/{i}.py", True) for i in range(200)]
+    assert split_rows(folders, share=0.05, seed=0).levels == {"own": "top folder"}
+    flat = [("r", f"{i}.py", True) for i in range(200)]
+    split = split_rows(flat, share=0.05, seed=0)
+    assert split.levels == {"own": "document"} and split.sides.count("validation") == 10
+
+
+def test_twenty_documents_always_hold_one_out() -> None:
+    assert "validation" in split_rows([("r", f"{i}.py", True) for i in range(20)], share=0.001, seed=9).sides
