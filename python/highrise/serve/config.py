@@ -24,11 +24,11 @@ class ServeConfig(Config, frozen=True, kw_only=True):
     """Threads of the kernels; None takes the physical cores of this machine."""
     max_context: int | None = None
     """Longest prompt plus answer in tokens; None takes what the model and the memory allow."""
-    kv: Literal["fp16", "bf16", "int8", "fp32"] = "fp16"
+    kv: Literal["fp16", "fp32"] = "fp16"
     """How keys and values are kept in the pages."""
     cache_memory: str | None = None
     """Memory of the page pool, such as "512 MB"; None derives it from the free memory."""
-    step_tokens: int = 256
+    step_tokens: int = 128
     """At most this many tokens are computed in one step, prompts and answers together."""
     max_running: int = 16
     """Requests computed at the same time."""

@@ -1,5 +1,7 @@
 //! Floor `serve` as Python sees it: conversions only, the work is in `highrise-serve`.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use highrise_serve::{Error, PageAllocator};
 use numpy::ndarray::Axis;
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadwriteArray2};
@@ -12,9 +14,18 @@ fn raise(error: Error) -> PyErr {
 }
 
 /// Hands out the pages of one KV cache; one call a request or a step. All sequences are named by handles.
-#[pyclass(name = "PageAllocator", module = "highrise._native")]
+/// Any thread may call; calls take turns.
+#[pyclass(name = "PageAllocator", module = "highrise._native", frozen)]
 struct Pool {
-    inner: PageAllocator,
+    inner: Mutex<PageAllocator>,
+}
+
+impl Pool {
+    /// Never taken while waiting for the interpreter, so the two locks cannot wait for each other. A panic inside leaves
+    /// counts that `check` would report; the next caller still gets in.
+    fn lock(&self) -> MutexGuard<'_, PageAllocator> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[pymethods]
@@ -23,31 +34,30 @@ impl Pool {
     #[new]
     fn new(py: Python<'_>, num_pages: usize, page_size: usize) -> PyResult<Self> {
         let inner = py.detach(|| PageAllocator::new(num_pages, page_size)).map_err(raise)?;
-        Ok(Self { inner })
+        Ok(Self { inner: Mutex::new(inner) })
     }
 
     #[getter]
     fn page_size(&self) -> usize {
-        self.inner.page_size()
+        self.lock().page_size()
     }
 
     #[getter]
     fn num_free(&self) -> usize {
-        self.inner.num_free()
+        self.lock().num_free()
     }
 
     /// Pages for a prompt (uint32 ids): `(handle, num_cached_tokens)`, or None when there is no room.
     #[pyo3(signature = (tokens, salt=0, headroom=0))]
     fn allocate(
-        &mut self,
+        &self,
         py: Python<'_>,
         tokens: PyReadonlyArray1<'_, u32>,
         salt: u64,
         headroom: usize,
     ) -> PyResult<Option<(u64, usize)>> {
         let tokens = tokens.as_slice()?;
-        let inner = &mut self.inner;
-        let admission = py.detach(|| inner.allocate(tokens, salt, headroom)).map_err(raise)?;
+        let admission = py.detach(|| self.lock().allocate(tokens, salt, headroom)).map_err(raise)?;
         Ok(admission.map(|found| (found.handle, found.num_cached)))
     }
 
@@ -55,14 +65,13 @@ impl Pool {
     #[pyo3(signature = (tokens, salt=0))]
     fn lookup(&self, py: Python<'_>, tokens: PyReadonlyArray1<'_, u32>, salt: u64) -> PyResult<usize> {
         let tokens = tokens.as_slice()?;
-        let inner = &self.inner;
-        Ok(py.detach(|| inner.lookup(tokens, salt)))
+        Ok(py.detach(|| self.lock().lookup(tokens, salt)))
     }
 
     /// Appends one token to each sequence: `(num_done, copies)`. `num_done` is short when the pages ran out; `copies` is an
     /// int32 array of (from, to) pages to be copied before the next step.
     fn append<'py>(
-        &mut self,
+        &self,
         py: Python<'py>,
         handles: PyReadonlyArray1<'py, u64>,
         tokens: PyReadonlyArray1<'py, u32>,
@@ -71,9 +80,9 @@ impl Pool {
         if handles.len() != tokens.len() {
             return Err(PyValueError::new_err(format!("{} handles and {} tokens", handles.len(), tokens.len())));
         }
-        let inner = &mut self.inner;
         let (done, copies) = py
             .detach(|| {
+                let mut inner = self.lock();
                 let mut copies = Vec::new();
                 for (index, (handle, token)) in handles.iter().zip(tokens).enumerate() {
                     if !inner.append(*handle, *token, &mut copies)? {
@@ -89,7 +98,7 @@ impl Pool {
 
     /// Says how many leading tokens of each sequence have their keys and values; full pages become shareable.
     fn commit(
-        &mut self,
+        &self,
         py: Python<'_>,
         handles: PyReadonlyArray1<'_, u64>,
         num_computed: PyReadonlyArray1<'_, i64>,
@@ -98,42 +107,41 @@ impl Pool {
         if handles.len() != counts.len() {
             return Err(PyValueError::new_err(format!("{} handles and {} counts", handles.len(), counts.len())));
         }
-        let inner = &mut self.inner;
         py.detach(|| {
+            let mut inner = self.lock();
             handles.iter().zip(counts).try_for_each(|(handle, count)| inner.commit(*handle, (*count).max(0) as usize))
         })
         .map_err(raise)
     }
 
     /// A second sequence over the same pages.
-    fn fork(&mut self, handle: u64) -> PyResult<u64> {
-        self.inner.fork(handle).map_err(raise)
+    fn fork(&self, handle: u64) -> PyResult<u64> {
+        self.lock().fork(handle).map_err(raise)
     }
 
     /// Keeps the committed pages of a sequence cached until the returned handle is released.
-    fn pin(&mut self, handle: u64) -> PyResult<u64> {
-        self.inner.pin(handle).map_err(raise)
+    fn pin(&self, handle: u64) -> PyResult<u64> {
+        self.lock().pin(handle).map_err(raise)
     }
 
     /// Cuts a sequence back to `length` tokens, not into committed pages.
-    fn truncate(&mut self, handle: u64, length: usize) -> PyResult<()> {
-        self.inner.truncate(handle, length).map_err(raise)
+    fn truncate(&self, handle: u64, length: usize) -> PyResult<()> {
+        self.lock().truncate(handle, length).map_err(raise)
     }
 
     /// Gives back the pages wholly before the last `window` tokens; the number of them.
-    fn slide(&mut self, handle: u64, window: usize) -> PyResult<usize> {
-        self.inner.slide(handle, window).map_err(raise)
+    fn slide(&self, handle: u64, window: usize) -> PyResult<usize> {
+        self.lock().slide(handle, window).map_err(raise)
     }
 
     /// Ends a sequence or a pin.
-    fn release(&mut self, py: Python<'_>, handle: u64) -> PyResult<()> {
-        let inner = &mut self.inner;
-        py.detach(|| inner.release(handle)).map_err(raise)
+    fn release(&self, py: Python<'_>, handle: u64) -> PyResult<()> {
+        py.detach(|| self.lock().release(handle)).map_err(raise)
     }
 
     /// Tokens of a sequence.
     fn length(&self, handle: u64) -> PyResult<usize> {
-        self.inner.length(handle).map_err(raise)
+        self.lock().length(handle).map_err(raise)
     }
 
     /// Writes one row of pages a sequence into an int32 matrix, -1 behind the end; the longest row written.
@@ -143,23 +151,23 @@ impl Pool {
         if handles.len() > rows.nrows() {
             return Err(PyValueError::new_err(format!("{} handles and {} rows", handles.len(), rows.nrows())));
         }
+        let inner = self.lock();
         let mut longest = 0;
         for (handle, mut row) in handles.iter().zip(rows.axis_iter_mut(Axis(0))) {
             let row = row.as_slice_mut().ok_or_else(|| PyValueError::new_err("the page table is not contiguous"))?;
-            longest = longest.max(self.inner.write_row(*handle, row).map_err(raise)?);
+            longest = longest.max(inner.write_row(*handle, row).map_err(raise)?);
         }
         Ok(longest)
     }
 
     /// Forgets every cached prefix.
-    fn clear_cache(&mut self, py: Python<'_>) {
-        let inner = &mut self.inner;
-        py.detach(|| inner.clear_cache());
+    fn clear_cache(&self, py: Python<'_>) {
+        py.detach(|| self.lock().clear_cache());
     }
 
     /// Counts and state as a dictionary.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let counts = self.inner.statistics();
+        let counts = self.lock().statistics();
         let out = PyDict::new(py);
         out.set_item("num_pages", counts.num_pages)?;
         out.set_item("num_free", counts.num_free)?;
@@ -176,7 +184,7 @@ impl Pool {
 
     /// Counts every reference anew, for tests; raises when a page is lost or held twice.
     fn check(&self) -> PyResult<()> {
-        self.inner.check().map_err(PyValueError::new_err)
+        self.lock().check().map_err(PyValueError::new_err)
     }
 }
 

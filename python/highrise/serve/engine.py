@@ -1,0 +1,405 @@
+"""Floor 6, engine: requests in, tokens out, one step at a time. Knows neither threads (`runner.py`) nor the wire.
+
+A step: the scheduler chooses tokens, the decoder computes them over the pages, each finished row is sampled. The
+decoder is anything with the methods of `Decoder`; ours is in C++, `tests/reference/paged_decoder.py` is the slow one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from highrise.core.errors import InputError
+from highrise.core.shape import DecoderShape
+from highrise.serve.cache import Cache
+from highrise.serve.request import FinishReason, Output, Request
+from highrise.serve.sampling import Sampler, token_logprob
+from highrise.serve.scheduler import Scheduler, Work
+from highrise.serve.sequence import Sequence
+
+if TYPE_CHECKING:
+    from highrise.encode.prompt import PromptFormat
+    from highrise.encode.tokenizer import Tokenizer
+
+__all__ = ["Decoder", "Engine", "EngineStats"]
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+
+class Decoder(Protocol):
+    """One forward step over a paged cache. T tokens of S sequences, each with a row of P pages."""
+
+    def forward(self, tokens_T: Ints, positions_T: Ints, sequence_T: Ints, pages_SP: Ints, logit_rows: Ints) -> Floats:  # noqa: N803
+        """float32 logits (len(logit_rows), vocabulary); keys and values of all T tokens are written first."""
+        ...
+
+    def hidden(self, tokens_T: Ints, positions_T: Ints, sequence_T: Ints, pages_SP: Ints) -> Floats:  # noqa: N803
+        """float32 hidden states after the last norm (T, hidden)."""
+        ...
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine did so far, and where it stands."""
+
+    num_running: int
+    num_waiting: int
+    page_usage: float
+    """Share of the pages that sequences hold, 0 to 1."""
+    num_pages: int
+    num_free_pages: int
+    queried_tokens: int
+    """Prompt tokens that were looked up in the prefix cache."""
+    cached_tokens: int
+    """Prompt tokens that were found there."""
+    num_preemptions: int
+    prompt_tokens: int
+    """Prompt tokens computed."""
+    generated_tokens: int
+    num_steps: int
+    step_seconds: float
+
+
+class Engine:
+    """A loaded model with its queue. Not thread-safe: one thread adds, steps and cancels."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        shape: DecoderShape,
+        tokenizer: Tokenizer,
+        prompts: PromptFormat | None,
+        num_pages: int,
+        page_size: int = 16,
+        max_context: int | None = None,
+        step_tokens: int = 128,
+        max_running: int = 16,
+        max_waiting: int = 256,
+        name: str = "model",
+        eos_ids: tuple[int, ...] | None = None,
+        adapter: str | None = None,
+    ) -> None:
+        self.decoder = decoder
+        self.shape = shape
+        self.tokenizer = tokenizer
+        self.name = name
+        self.adapter = adapter
+        self._prompts = prompts
+        self.eos_ids = tuple(tokenizer.eos_ids) if eos_ids is None else eos_ids
+        self.cache = Cache(num_pages, page_size)
+        self.scheduler = Scheduler(
+            self.cache,
+            max_context=min(shape.max_position_embeddings, max_context or shape.max_position_embeddings),
+            step_tokens=step_tokens,
+            max_running=max_running,
+            max_waiting=max_waiting,
+        )
+        self._sequences: dict[str, Sequence] = {}
+        self._names = itertools.count(1)
+        self._cancelled: list[Output] = []
+        pages_a_row = -(-self.max_context // page_size)
+        self._table_SP = np.full((self.scheduler.max_running, pages_a_row), -1, dtype=np.int32)
+        self._prompt_tokens = 0
+        self._generated_tokens = 0
+        self._num_steps = 0
+        self._step_seconds = 0.0
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        *,
+        weights: Literal["stored", "int8", "int4"] = "stored",
+        adapter: Path | None = None,
+        threads: int | None = None,
+        isa: str = "auto",
+        num_pages: int | None = None,
+        max_context: int | None = None,
+        **options: Any,
+    ) -> Engine:
+        """Load a GGUF file or a Hugging Face folder; see `serve/loader.py` for what is derived and for `options`."""
+        from highrise.serve.loader import load_engine
+
+        return load_engine(
+            path,
+            weights=weights,
+            adapter=adapter,
+            threads=threads,
+            isa=isa,
+            num_pages=num_pages,
+            max_context=max_context,
+            **options,
+        )
+
+    @property
+    def prompts(self) -> PromptFormat:
+        """How this model wants its chat and fill-in-the-middle prompts."""
+        if self._prompts is None:
+            raise InputError(f"{self.name} was loaded without a prompt format; send token ids or plain text")
+        return self._prompts
+
+    @property
+    def max_context(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return self.scheduler.max_context
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` would return or compute anything."""
+        return bool(self._sequences or self._cancelled)
+
+    # ------------------------------------------------------------------------------------------------ requests
+
+    def check(self, request: Request) -> None:
+        """Raise `InputError` for what can never run. Reads only what does not change: any thread may call it."""
+        self.scheduler.check(len(request.prompt_ids))
+        lowest, highest = min(request.prompt_ids), max(request.prompt_ids)
+        if lowest < 0 or highest >= self.shape.vocab_size:
+            wrong = lowest if lowest < 0 else highest
+            raise InputError(f"token id {wrong} is not in the vocabulary of {self.shape.vocab_size}")
+        if request.adapter is not None and request.adapter != self.adapter:
+            raise InputError(f'adapter "{request.adapter}" is not loaded; loaded: {self.adapter or "none"}')
+
+    def add(self, request: Request) -> str:
+        """Queue a request and return its id. `InputError` for what cannot run, `QueueFullError` when too many wait."""
+        self.check(request)
+        name = request.id or f"request-{next(self._names)}"
+        if name in self._sequences:
+            raise InputError(f'a request with the id "{name}" is in flight already')
+        sampling = request.sampling
+        sampler = Sampler(sampling, request.prompt_ids, vocab_size=self.shape.vocab_size, eos_ids=self.eos_ids)
+        limit = self.max_context
+        if sampling.max_tokens is not None:
+            limit = min(limit, len(request.prompt_ids) + sampling.max_tokens)
+        sequence = Sequence(
+            msgspec.structs.replace(request, id=name),
+            sampler=sampler,
+            stream=self.tokenizer.decode_stream(),
+            salt=self.cache.salt(request.salt, request.adapter or self.adapter),
+            token_limit=limit,
+        )
+        if sequence.wants_prompt_logprobs:
+            sequence.salt = self.cache.private_salt()
+            sequence.prompt_logprobs = [None] * sequence.num_prompt
+        self.scheduler.add(sequence)
+        self._sequences[name] = sequence
+        return name
+
+    def cancel(self, request_id: str) -> bool:
+        """Stop a request; its pages are free when this returns. False when there is no such request any more."""
+        sequence = self._sequences.get(request_id)
+        if sequence is None:
+            return False
+        self._cancelled.append(self._output(sequence, finish_reason="cancelled"))
+        self._remove(sequence)
+        return True
+
+    def _remove(self, sequence: Sequence) -> None:
+        self.scheduler.remove(sequence)
+        del self._sequences[sequence.request.id]
+
+    # ------------------------------------------------------------------------------------------------ one step
+
+    def step(self) -> list[Output]:
+        """Compute one batch; what it added to each request, and what was cancelled since the last step."""
+        outputs, self._cancelled = self._cancelled, []
+        started = time.perf_counter()
+        work = self.scheduler.schedule()
+        if not work:
+            return outputs
+        logits, rows = self._forward(work)
+        self.scheduler.advance(work)
+        for item in work:
+            self._count(item)
+            row = rows.get(item.sequence.request.id)
+            if item.sequence.prompt_logprobs is not None:
+                self._score_prompt(item, logits, 0 if row is None else row)
+            if item.finishes:
+                assert row is not None
+                outputs.append(self._choose(item.sequence, logits[row + self._last_row(item)]))
+        self._num_steps += 1
+        self._step_seconds += time.perf_counter() - started
+        return outputs
+
+    def _wanted(self, item: Work) -> range:
+        """Places in the chunk whose logits are needed."""
+        if item.sequence.prompt_logprobs is not None and item.start < item.sequence.num_prompt - 1:
+            return range(item.count)
+        return range(item.count - 1, item.count) if item.finishes else range(0)
+
+    def _last_row(self, item: Work) -> int:
+        return len(self._wanted(item)) - 1
+
+    def _forward(self, work: list[Work]) -> tuple[Floats, dict[str, int]]:
+        """Logits of all wanted rows, and the first row of each request."""
+        sequences = [item.sequence for item in work]
+        width = self.cache.write_tables(sequences, self._table_SP)
+        total = sum(item.count for item in work)
+        tokens, positions, owner = (np.empty(total, dtype=np.int32) for _ in range(3))
+        wanted: list[int] = []
+        rows: dict[str, int] = {}
+        place = 0
+        for index, item in enumerate(work):
+            end = place + item.count
+            tokens[place:end] = item.sequence.tokens[item.start : item.start + item.count]
+            positions[place:end] = np.arange(item.start, item.start + item.count)
+            owner[place:end] = index
+            places = self._wanted(item)
+            if places:
+                rows[item.sequence.request.id] = len(wanted)
+                wanted.extend(place + offset for offset in places)
+            place = end
+        table = np.ascontiguousarray(self._table_SP[: len(work), :width])
+        logits = self.decoder.forward(tokens, positions, owner, table, np.array(wanted, dtype=np.int32))
+        return logits, rows
+
+    def _count(self, item: Work) -> None:
+        self._prompt_tokens += max(0, min(item.start + item.count, item.sequence.num_prompt) - item.start)
+
+    def _score_prompt(self, item: Work, logits: Floats, first_row: int) -> None:
+        sequence = item.sequence
+        assert sequence.prompt_logprobs is not None
+        num_top = sequence.request.sampling.logprobs or 0
+        for offset in self._wanted(item):
+            following = item.start + offset + 1
+            if following < sequence.num_prompt:
+                scored = token_logprob(logits[first_row + offset], sequence.tokens[following], num_top)
+                sequence.prompt_logprobs[following] = scored
+
+    def _choose(self, sequence: Sequence, logits_V: Floats) -> Output:  # noqa: N803
+        """Take the next token, or end at once when none was asked for."""
+        sampling = sequence.request.sampling
+        if sampling.max_tokens == 0:
+            output = self._output(sequence, finish_reason="length")
+            self._remove(sequence)
+            return output
+        token = sequence.sampler.choose(logits_V, sequence.num_generated)
+        scored = None if sampling.logprobs is None else (token_logprob(logits_V, token, sampling.logprobs),)
+        sequence.tokens.append(token)
+        self._generated_tokens += 1
+        reason: FinishReason | None = None
+        stop: str | int | None = None
+        if token in sampling.stop_ids or (token in self.eos_ids and not sampling.ignore_eos):
+            reason, stop = "stop", token
+            text = self._rest(sequence)
+        else:
+            text, stop = sequence.stop.push(sequence.stream.push(token))
+            if stop is not None:
+                reason = "stop"
+            elif len(sequence.tokens) >= sequence.token_limit:
+                reason = "length"
+                text += self._rest(sequence)
+        output = self._output(
+            sequence, ids=(token,), text=text, logprobs=scored, finish_reason=reason, stop_reason=stop
+        )
+        if reason is not None:
+            self._remove(sequence)
+        return output
+
+    @staticmethod
+    def _rest(sequence: Sequence) -> str:
+        """Text held back inside the decoder of characters and the matcher of stop strings."""
+        text, stop = sequence.stop.push(sequence.stream.finish())
+        return text if stop is not None else text + sequence.stop.finish()
+
+    def _output(
+        self,
+        sequence: Sequence,
+        *,
+        ids: tuple[int, ...] = (),
+        text: str = "",
+        logprobs: tuple[Any, ...] | None = None,
+        finish_reason: FinishReason | None = None,
+        stop_reason: str | int | None = None,
+    ) -> Output:
+        first, sequence.first_output = sequence.first_output, False
+        scores = sequence.prompt_logprobs
+        return Output(
+            request_id=sequence.request.id,
+            ids=ids,
+            text=text,
+            logprobs=logprobs,
+            prompt_logprobs=tuple(scores) if first and scores is not None else None,
+            finish_reason=finish_reason,
+            stop_reason=stop_reason,
+            num_prompt_tokens=sequence.num_prompt,
+            num_cached_tokens=sequence.num_cached,
+            num_generated=sequence.num_generated,
+        )
+
+    # ------------------------------------------------------------------------------------------------ whole answers
+
+    def generate(self, requests: Items[Request]) -> list[list[Output]]:
+        """Run requests to their end and return the outputs of each, in the order given."""
+        names = [self.add(request) for request in requests]
+        collected: dict[str, list[Output]] = {name: [] for name in names}
+        while any(name in self._sequences for name in names):
+            for output in self.step():
+                if output.request_id in collected:
+                    collected[output.request_id].append(output)
+        return [collected[name] for name in names]
+
+    def embed(self, prompts: Items[Items[int]], *, between: Callable[[], None] | None = None) -> Floats:
+        """Mean of the last hidden states of each prompt's tokens, scaled to length 1: float32 (len(prompts), hidden).
+
+        Pages are borrowed for the time of one prompt. `between` is called after each.
+        """
+        vectors = np.empty((len(prompts), self.shape.hidden_size), dtype=np.float32)
+        for index, ids in enumerate(prompts):
+            request = Request(prompt_ids=list(ids))
+            self.check(request)
+            mean = self._mean_hidden(request)
+            vectors[index] = mean / max(float(np.linalg.norm(mean)), 1e-12)
+            if between is not None:
+                between()
+        return vectors
+
+    def _mean_hidden(self, request: Request) -> npt.NDArray[np.float64]:
+        sampler = Sampler(request.sampling, [], vocab_size=self.shape.vocab_size, eos_ids=self.eos_ids)
+        stream = self.tokenizer.decode_stream()
+        sequence = Sequence(
+            request, sampler=sampler, stream=stream, salt=self.cache.private_salt(), token_limit=self.max_context
+        )
+        if not self.cache.admit(sequence):
+            raise InputError(
+                f"no room to embed a text of {sequence.num_prompt} tokens now; try again when less is running"
+            )
+        try:
+            table = np.full((1, self._table_SP.shape[1]), -1, dtype=np.int32)
+            self.cache.write_tables([sequence], table)
+            total = np.zeros(self.shape.hidden_size)
+            for start in range(0, sequence.num_prompt, self.scheduler.step_tokens):
+                tokens = np.array(sequence.tokens[start : start + self.scheduler.step_tokens], dtype=np.int32)
+                positions = np.arange(start, start + len(tokens), dtype=np.int32)
+                states = self.decoder.hidden(tokens, positions, np.zeros_like(tokens), table)
+                total += states.sum(axis=0, dtype=np.float64)
+            return total / sequence.num_prompt
+        finally:
+            self.cache.release(sequence)
+
+    def stats(self) -> EngineStats:
+        """Counts and state; cheap enough to be asked for at any time."""
+        pages = self.cache.statistics()
+        return EngineStats(
+            num_running=len(self.scheduler.running),
+            num_waiting=len(self.scheduler.waiting),
+            page_usage=pages["num_held"] / max(pages["num_pages"], 1),
+            num_pages=pages["num_pages"],
+            num_free_pages=pages["num_free"],
+            queried_tokens=pages["queried_tokens"],
+            cached_tokens=pages["cached_tokens"],
+            num_preemptions=self.scheduler.num_preemptions,
+            prompt_tokens=self._prompt_tokens,
+            generated_tokens=self._generated_tokens,
+            num_steps=self._num_steps,
+            step_seconds=self._step_seconds,
+        )

@@ -1,0 +1,177 @@
+"""Floor 6, loader: a weight file becomes an engine. Chooses what was left open (threads, pages, context) and says so.
+
+Every tensor goes from its mapped file straight into the decoder's tiles; nothing is dequantised in Python. Knows no
+scheduling. An adapter in PEFT's format runs beside the weights and is merged into nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from highrise.compute.machine import detect
+from highrise.core.errors import ConfigError, InputError
+from highrise.core.native import csrc
+from highrise.core.progress import human_bytes
+from highrise.core.shape import DecoderShape
+from highrise.core.weights import WeightFile, open_weights
+from highrise.encode.prompt import PromptFormat
+from highrise.encode.tokenizer import Tokenizer
+from highrise.serve.adapter import read_adapter
+from highrise.serve.engine import Engine
+
+__all__ = ["PAGE_SIZE", "Plan", "load_engine", "plan_memory"]
+
+PAGE_SIZE = 16
+_LARGEST_POOL = 512_000_000
+_SHARE_OF_MEMORY = 0.25
+
+WeightBits = Literal["stored", "int8", "int4"]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What was derived for one model on one machine."""
+
+    threads: int
+    num_pages: int
+    max_context: int
+    pool_bytes: int
+
+
+def plan_memory(
+    shape: DecoderShape,
+    *,
+    threads: int | None,
+    num_pages: int | None,
+    max_context: int | None,
+    cache_bytes: int | None = None,
+    kv: Literal["fp16", "fp32"] = "fp16",
+) -> Plan:
+    """Fill in what is None: all usable cores, and pages for a quarter of the free memory, at most 512 MB.
+
+    `ConfigError` when one request of `max_context` tokens would not fit into the pages.
+    """
+    machine = detect()
+    page_bytes = PAGE_SIZE * shape.kv_bytes_per_token * (2 if kv == "fp32" else 1)
+    wanted = min(max_context or shape.max_position_embeddings, shape.max_position_embeddings)
+    if num_pages is None:
+        budget = cache_bytes
+        if budget is None:
+            budget = int(min(_LARGEST_POOL, _SHARE_OF_MEMORY * machine.memory_available_bytes))
+            if max_context is not None:
+                budget = max(budget, (-(-wanted // PAGE_SIZE) + 1) * page_bytes)
+        num_pages = budget // page_bytes
+    if num_pages < 2:
+        raise ConfigError(
+            f"{human_bytes(cache_bytes or num_pages * page_bytes)} of memory hold no two pages of {PAGE_SIZE} tokens "
+            f"({human_bytes(page_bytes)} each); give the cache at least {human_bytes(2 * page_bytes)}"
+        )
+    if max_context is not None and wanted > num_pages * PAGE_SIZE:
+        raise ConfigError(
+            f"a context of {wanted} tokens does not fit into {num_pages} pages of {PAGE_SIZE} tokens; "
+            f"ask for at most {num_pages * PAGE_SIZE} tokens or give the cache {human_bytes(wanted * page_bytes / 16)}"
+        )
+    return Plan(
+        threads=machine.cores if threads is None else threads,
+        num_pages=num_pages,
+        max_context=min(wanted, num_pages * PAGE_SIZE),
+        pool_bytes=num_pages * page_bytes,
+    )
+
+
+def load_engine(
+    path: Path,
+    *,
+    weights: WeightBits = "stored",
+    adapter: Path | None = None,
+    threads: int | None = None,
+    isa: str = "auto",
+    num_pages: int | None = None,
+    max_context: int | None = None,
+    cache_bytes: int | None = None,
+    kv: Literal["fp16", "fp32"] = "fp16",
+    say: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Engine:
+    """An engine over a GGUF file or a Hugging Face folder.
+
+    `weights` keeps the stored bits, or quantises again where the file has more ("int8", "int4"). `say` hears one line
+    about what was derived. `options` are the engine's own (`step_tokens`, `max_running`, `max_waiting`, `name`).
+    Raises `InputError` for weights, adapters or instruction sets that cannot be used.
+    """
+    started = time.perf_counter()
+    file = open_weights(path)
+    plan = plan_memory(
+        file.shape, threads=threads, num_pages=num_pages, max_context=max_context, cache_bytes=cache_bytes, kv=kv
+    )
+    decoder = make_decoder(file, plan, weights=weights, isa=isa, kv=kv)
+    adapter_name = None
+    if adapter is not None:
+        for module, low in read_adapter(adapter, file.shape).items():
+            decoder.set_adapter(f"{module}.weight", low.a_RI, low.b_OR, low.scale)
+        adapter_name = adapter.name
+    tokenizer = Tokenizer.for_weights(path)
+    prompts = PromptFormat.for_weights(path, tokenizer)
+    options.setdefault("name", path.stem if path.is_file() else path.name)
+    engine = Engine(
+        decoder,
+        shape=file.shape,
+        tokenizer=tokenizer,
+        prompts=prompts,
+        num_pages=plan.num_pages,
+        page_size=PAGE_SIZE,
+        max_context=plan.max_context,
+        adapter=adapter_name,
+        **options,
+    )
+    if say is not None:
+        beside = f", adapter {adapter_name}" if adapter_name else ""
+        say(
+            f"{engine.name}: weights {weights}{beside}, kernels {decoder.isa}, {plan.threads} threads, context "
+            f"{plan.max_context:,} tokens, {plan.num_pages:,} pages of {PAGE_SIZE} tokens "
+            f"({human_bytes(plan.pool_bytes)} at most), loaded in {time.perf_counter() - started:.1f} s"
+        )
+    return engine
+
+
+def make_decoder(
+    file: WeightFile, plan: Plan, *, weights: WeightBits, isa: str = "auto", kv: Literal["fp16", "fp32"] = "fp16"
+) -> Any:
+    """The native decoder with every tensor of `file` in it."""
+    shape = file.shape
+    available = csrc.available_isas()
+    if isa != "auto" and isa not in available:
+        raise ConfigError(f'kernels "{isa}" do not run on this CPU; choose auto or one of {", ".join(available)}')
+    decoder = csrc.Decoder(
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.num_hidden_layers,
+        num_attention_heads=shape.num_attention_heads,
+        num_key_value_heads=shape.num_key_value_heads,
+        head_dim=shape.head_dim,
+        intermediate_size=shape.intermediate_size,
+        vocab_size=shape.vocab_size,
+        rope_theta=shape.rope_theta,
+        rms_norm_eps=shape.rms_norm_eps,
+        attention_bias=shape.attention_bias,
+        tie_word_embeddings=shape.tie_word_embeddings,
+        num_pages=plan.num_pages,
+        threads=plan.threads,
+        page_size=PAGE_SIZE,
+        isa=isa,
+        kv="float16" if kv == "fp16" else "float32",
+    )
+    for name, tensor in file.tensors.items():
+        rows, cols = (tensor.shape[0], 1) if len(tensor.shape) == 1 else tensor.shape
+        try:
+            decoder.set_tensor(name, np.ascontiguousarray(tensor.raw()), tensor.type, rows, cols, weights)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{file.path} cannot be run: {error}") from error
+    missing = decoder.missing()
+    if missing is not None:
+        raise InputError(f"{file.path} lacks the tensor {missing}")
+    return decoder

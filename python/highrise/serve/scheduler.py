@@ -1,0 +1,185 @@
+"""Floor 6, scheduler: which tokens of which requests are computed in the next step. Knows neither model nor text.
+
+Continuous batching with chunked prompts under one token budget a step (Sarathi-Serve, Agrawal et al. 2024). Typing goes
+before chat; whoever waits long enough goes before everyone. When pages run out the least urgent sequence is sent back
+to the queue and computed again later; its cached beginning makes that cheap.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+
+from highrise.core.errors import InputError, ServeError
+from highrise.serve.cache import Cache
+from highrise.serve.sequence import Sequence
+
+__all__ = ["QueueFullError", "Scheduler", "Work"]
+
+
+class QueueFullError(ServeError):
+    """Too many requests wait already; the caller should come back later (429)."""
+
+
+@dataclasses.dataclass(slots=True)
+class Work:
+    """Compute tokens `start` to `start + count` of a sequence."""
+
+    sequence: Sequence
+    start: int
+    count: int
+
+    @property
+    def finishes(self) -> bool:
+        """Whether the next token can be chosen afterwards."""
+        return self.start + self.count == len(self.sequence.tokens)
+
+
+class Scheduler:
+    """Owns the queue and the running set; every sequence is in exactly one of them, or gone."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        *,
+        max_context: int,
+        step_tokens: int = 128,
+        max_running: int = 16,
+        max_waiting: int = 256,
+        patience: int = 1000,
+    ) -> None:
+        self.cache = cache
+        self.max_context = min(max_context, cache.capacity)
+        self.step_tokens = step_tokens
+        self.max_running = min(max_running, step_tokens)
+        self.max_waiting = max_waiting
+        self.patience = patience
+        """After this many steps of waiting a request gains one priority."""
+        self.waiting: list[Sequence] = []
+        self.running: list[Sequence] = []
+        self.num_preemptions = 0
+        self._clock = 0
+        self._arrivals = 0
+
+    # ------------------------------------------------------------------------------------------------ in and out
+
+    def check(self, num_prompt: int) -> None:
+        """Refuse a prompt that can never run, with the sentence that says why."""
+        if num_prompt == 0:
+            raise InputError("the prompt is empty; give at least one token")
+        if num_prompt >= self.max_context:
+            raise InputError(
+                f"the prompt has {num_prompt} tokens and the context holds {self.max_context}, "
+                "of which at least one is for the answer; shorten the prompt"
+            )
+
+    def add(self, sequence: Sequence) -> None:
+        """Put a checked sequence into the queue; `QueueFullError` when the queue is full."""
+        if len(self.waiting) >= self.max_waiting:
+            raise QueueFullError(f"{len(self.waiting)} requests wait already; try again soon")
+        self._arrivals += 1
+        sequence.arrival = self._arrivals
+        sequence.arrival_step = self._clock
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Finish or cancel: the pages are free when this returns."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+        else:
+            self.waiting.remove(sequence)
+        self.cache.release(sequence)
+
+    # ------------------------------------------------------------------------------------------------ one step
+
+    def schedule(self) -> list[Work]:
+        """What to compute now: at most `step_tokens` tokens. Empty only when nothing waits or runs."""
+        self._clock += 1
+        self.running.sort(key=self._urgency)
+        self._reserve_answers()
+        budget = self.step_tokens
+        work = []
+        for sequence in self.running:
+            if sequence.num_missing == 1:
+                work.append(Work(sequence, sequence.num_computed, 1))
+                budget -= 1
+        self._fill(work, budget)
+        return work
+
+    def advance(self, work: list[Work]) -> None:
+        """Record that `work` was computed."""
+        for item in work:
+            item.sequence.num_computed = item.start + item.count
+        if work:
+            self.cache.commit([item.sequence for item in work])
+
+    def _urgency(self, sequence: Sequence) -> tuple[int, int]:
+        """Smaller goes first. Waiting makes everyone more urgent, so nobody waits for ever."""
+        aged = (self._clock - sequence.arrival_step) // self.patience
+        return (sequence.request.priority - aged, sequence.arrival)
+
+    def _fill(self, work: list[Work], budget: int) -> None:
+        """Spend `budget` tokens on prompts, running and queued, most urgent first; nobody overtakes in the queue."""
+        prompts = [sequence for sequence in self.running if sequence.num_missing > 1]
+        self.waiting.sort(key=self._urgency)
+        blocked = False
+        while budget > 0:
+            queued = self.waiting[0] if self.waiting and not blocked else None
+            if prompts and (queued is None or self._urgency(prompts[0]) < self._urgency(queued)):
+                sequence = prompts.pop(0)
+            elif queued is not None:
+                if not self._admit(queued, work, prompts):
+                    blocked = True
+                    continue
+                sequence = queued
+            else:
+                return
+            count = min(sequence.num_missing, budget, sequence.chunk_limit)
+            work.append(Work(sequence, sequence.num_computed, count))
+            budget -= count
+
+    def _reserve_answers(self) -> None:
+        """A slot for the newest token of every sequence that answers; the least urgent give way when pages run out."""
+        growing = [sequence for sequence in self.running if sequence.num_generated > sequence.num_reserved]
+        while growing:
+            done = self.cache.append(growing)
+            for sequence in growing[:done]:
+                sequence.num_reserved = sequence.num_generated
+            growing = growing[done:]
+            if growing:
+                victim = self.running[-1]
+                self._preempt(victim)
+                growing = [sequence for sequence in growing if sequence is not victim]
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self.cache.release(sequence)
+        sequence.num_preemptions += 1
+        self.num_preemptions += 1
+        self.waiting.append(sequence)
+
+    def _admit(self, sequence: Sequence, work: list[Work], prompts: list[Sequence]) -> bool:
+        """Move the head of the queue into the running set if there is room, or less urgent ones can make room."""
+        while len(self.running) >= self.max_running:
+            if not self._yield_to(sequence, work, prompts):
+                return False
+        while not self.cache.admit(sequence, headroom=len(self.running)):
+            if not self._yield_to(sequence, work, prompts):
+                return False
+        sequence.num_reserved = sequence.num_generated
+        self.waiting.remove(sequence)
+        bisect.insort(self.running, sequence, key=self._urgency)
+        return True
+
+    def _yield_to(self, sequence: Sequence, work: list[Work], prompts: list[Sequence]) -> bool:
+        """Send back the least urgent running sequence if its priority is lower; its part of this step is dropped."""
+        if not self.running:
+            return False
+        victim = self.running[-1]
+        if self._urgency(victim)[0] <= self._urgency(sequence)[0]:
+            return False
+        self._preempt(victim)
+        work[:] = [item for item in work if item.sequence is not victim]
+        if victim in prompts:
+            prompts.remove(victim)
+        return True

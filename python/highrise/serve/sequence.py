@@ -1,0 +1,92 @@
+"""Floor 6, sequence: the state of one request inside the engine. Knows not how pages or tokens are chosen."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from highrise.serve.request import Request, TokenLogprob
+from highrise.serve.sampling import Sampler
+from highrise.serve.stop import StopMatcher
+
+__all__ = ["DecodeStream", "Sequence"]
+
+
+class DecodeStream(Protocol):
+    """Token ids in, text out, never half a character (`Tokenizer.decode_stream`)."""
+
+    def push(self, id: int, /) -> str:
+        """Text that became certain with this token."""
+        ...
+
+    def finish(self) -> str:
+        """What is left at the end."""
+        ...
+
+
+class Sequence:
+    """A request on its way: its tokens, how many of them are computed, and which pages hold them."""
+
+    __slots__ = (
+        "arrival",
+        "arrival_step",
+        "chunk_limit",
+        "first_output",
+        "handle",
+        "num_cached",
+        "num_computed",
+        "num_preemptions",
+        "num_prompt",
+        "num_reserved",
+        "prompt_logprobs",
+        "request",
+        "salt",
+        "sampler",
+        "stop",
+        "stream",
+        "token_limit",
+        "tokens",
+    )
+
+    def __init__(
+        self, request: Request, *, sampler: Sampler, stream: DecodeStream, salt: int, token_limit: int
+    ) -> None:
+        self.tokens = list(request.prompt_ids)
+        self.request = request
+        self.num_prompt = len(request.prompt_ids)
+        self.num_computed = 0
+        """Leading tokens whose keys and values are in the pages."""
+        self.num_cached = 0
+        """Leading prompt tokens that were found in the cache on first admission."""
+        self.num_reserved = 0
+        """New tokens that have a slot in the pages."""
+        self.num_preemptions = 0
+        self.handle: int | None = None
+        """Name of the sequence in the page allocator; None while it holds no page."""
+        self.arrival = 0
+        """Counts requests, so that the earlier goes first."""
+        self.arrival_step = 0
+        self.chunk_limit = 32 if self.wants_prompt_logprobs else 1 << 30
+        """Tokens of the prompt a step: logits of every position are wide."""
+        self.salt = salt
+        self.token_limit = token_limit
+        """Prompt and answer together never grow beyond this many tokens."""
+        self.sampler = sampler
+        self.stream = stream
+        self.stop = StopMatcher(request.sampling.stop)
+        self.first_output = True
+        self.prompt_logprobs: list[TokenLogprob | None] | None = None
+
+    @property
+    def num_generated(self) -> int:
+        """New tokens so far."""
+        return len(self.tokens) - self.num_prompt
+
+    @property
+    def num_missing(self) -> int:
+        """Tokens still to be computed before the next one can be chosen."""
+        return len(self.tokens) - self.num_computed
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Whether logits of every prompt position are needed."""
+        return self.request.sampling.echo and self.request.sampling.logprobs is not None
