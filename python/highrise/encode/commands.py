@@ -2,8 +2,78 @@
 
 from __future__ import annotations
 
-from highrise.core.command import Command
+from highrise.core.command import Argument, Command
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "TOKENIZER_COMMANDS"]
 
-COMMANDS: tuple[Command, ...] = ()
+_MODEL = Argument(
+    names=("--tokenizer", "-t"),
+    help="a name of the model catalogue, a GGUF file, a folder, a tokenizer.json or a tiktoken rank file",
+    default="qwen2.5-coder-0.5b",
+    metavar="MODEL",
+)
+_FILES = Argument(names=("files",), help="text files, or - for standard input", nargs="*", metavar="FILE")
+_JSON = Argument(names=("--json",), help="write JSON", flag=True)
+_SPECIAL = Argument(names=("--special",), help="let special tokens in the text count", flag=True)
+_THREADS = Argument(names=("--threads",), help="number of threads", type=int, default=2)
+
+TOKENIZER_COMMANDS: tuple[Command, ...] = (
+    Command(
+        path=("encode", "ids"),
+        help="Turn text into token ids.",
+        example="highrise encode ids main.py",
+        run="highrise.encode.cli_tokenize:ids",
+        arguments=(_FILES, _MODEL, _SPECIAL, _JSON),
+    ),
+    Command(
+        path=("encode", "decode"),
+        help="Turn token ids (numbers with blanks or commas between, or a JSON list) back into text.",
+        example="echo 750 23811 | highrise encode decode -",
+        run="highrise.encode.cli_tokenize:decode",
+        arguments=(_FILES, _MODEL),
+    ),
+    Command(
+        path=("encode", "count"),
+        help="Count the tokens of files.",
+        example="highrise encode count src/*.py",
+        run="highrise.encode.cli_tokenize:count",
+        arguments=(_FILES, _MODEL, _SPECIAL, _JSON),
+    ),
+    Command(
+        path=("encode", "train"),
+        help="Train a new vocabulary on text files, folders of them, or a data folder, and write its tokenizer.json.",
+        example="highrise encode train --vocabulary 8000 --out my-tokenizer src/",
+        run="highrise.encode.cli_tokenize:train",
+        arguments=(
+            Argument(names=("sources",), help="text files, folders, or a data folder", nargs="+", metavar="SOURCE"),
+            Argument(names=("--out", "-o"), help="folder to write", required=True, metavar="FOLDER"),
+            Argument(names=("--vocabulary",), help="number of ids", type=int, default=4096),
+            Argument(
+                names=("--pattern",),
+                help="split pattern",
+                default="qwen2",
+                choices=("gpt2", "smollm", "cl100k", "llama3", "qwen2", "o200k"),
+            ),
+            Argument(names=("--min-count",), help="least count of a pair that is merged", type=int, default=2),
+            _THREADS,
+            _JSON,
+        ),
+    ),
+    Command(
+        path=("encode", "pack"),
+        help="Turn text files, folders of them, or a data folder into one packed token file.",
+        example="highrise encode pack --out corpus.tokens src/",
+        run="highrise.encode.cli_tokenize:pack",
+        arguments=(
+            Argument(names=("sources",), help="text files, folders, or a data folder", nargs="+", metavar="SOURCE"),
+            Argument(names=("--out", "-o"), help="file to write", required=True, metavar="FILE"),
+            _MODEL,
+            Argument(names=("--split",), help="of a data folder, only this split", choices=("train", "validation")),
+            Argument(names=("--no-end",), help="put no end-of-text token after each document", flag=True),
+            _THREADS,
+            _JSON,
+        ),
+    ),
+)
+
+COMMANDS: tuple[Command, ...] = TOKENIZER_COMMANDS

@@ -61,7 +61,7 @@ class _Added(msgspec.Struct):
 
 class _Model(msgspec.Struct):
     vocab: dict[str, int]
-    merges: list[str] | list[list[str]]
+    merges: list[str | list[str]]
     type: str = "BPE"
     dropout: float | None = None
     unk_token: str | None = None

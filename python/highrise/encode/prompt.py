@@ -346,7 +346,7 @@ def _calls_in_content(message: dict[str, object]) -> dict[str, object]:
     if not isinstance(calls, list):
         return message
     written = prompt_tools.write_tool_calls([call["function"] for call in calls])
-    return {**message, "content": "\n".join(part for part in (message["content"], written) if part)}
+    return {**message, "content": "\n".join(part for part in (str(message["content"]), written) if part)}
 
 
 def _bad_call(call: object) -> NoReturn:

@@ -25,7 +25,7 @@ from highrise.encode.formats import Special, VocabularyFile
 from highrise.encode.formats_huggingface import write_tokenizer_json
 from highrise.encode.formats_tiktoken import read_ranks
 
-__all__ = ["DecodeStream", "SpecialChoice", "Tokenizer"]
+__all__ = ["DecodeStream", "SpecialChoice", "Tokenizer", "without_surrogates"]
 
 SpecialChoice = str | Collection[str]
 """Which special tokens a text may hold: "none", "all", or a set of their texts."""
@@ -106,12 +106,30 @@ class Tokenizer:
         path = Path(path)
         return cls(formats.read_weights(path), path=path)
 
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        vocabulary: int,
+        pattern: str = "qwen2",
+        special: Sequence[str] = (),
+        min_count: int = 2,
+        threads: int = 1,
+    ) -> Tokenizer:
+        """Learn a new vocabulary; see `highrise.encode.train`."""
+        from highrise.encode.train import train_tokenizer
+
+        return train_tokenizer(
+            texts, vocabulary=vocabulary, pattern=pattern, special=special, min_count=min_count, threads=threads
+        )
+
     def encode(self, text: str, *, special: SpecialChoice = "none") -> list[int]:
         """The ids of `text`."""
         try:
             ids: list[int] = self._native.encode(text, **self._choose(special))
         except UnicodeEncodeError:
-            ids = self._native.encode(_without_surrogates(text), **self._choose(special))
+            ids = self._native.encode(without_surrogates(text), **self._choose(special))
         return ids
 
     def encode_array(self, text: str, *, special: SpecialChoice = "none") -> npt.NDArray[np.uint32]:
@@ -119,7 +137,7 @@ class Tokenizer:
         try:
             ids: npt.NDArray[np.uint32] = self._native.encode_array(text, **self._choose(special))
         except UnicodeEncodeError:
-            ids = self._native.encode_array(_without_surrogates(text), **self._choose(special))
+            ids = self._native.encode_array(without_surrogates(text), **self._choose(special))
         return ids
 
     def encode_batch(
@@ -132,7 +150,7 @@ class Tokenizer:
         try:
             ids, offsets = self._native.encode_batch(list(texts), threads=threads, **options)
         except UnicodeEncodeError:
-            clean = [_without_surrogates(text) for text in texts]
+            clean = [without_surrogates(text) for text in texts]
             ids, offsets = self._native.encode_batch(clean, threads=threads, **options)
         return ids, offsets
 
@@ -143,7 +161,7 @@ class Tokenizer:
 
         Where NFC changed the text between two special tokens, each token there has the offsets of that whole stretch.
         """
-        text = text if text.isascii() else _without_surrogates(text)
+        text = text if text.isascii() else without_surrogates(text)
         ids, offsets = self._native.encode_with_offsets(text, **self._choose(special))
         return ids, offsets
 
@@ -152,7 +170,7 @@ class Tokenizer:
         try:
             found: int = self._native.count(text, limit=limit, **self._choose(special))
         except UnicodeEncodeError:
-            found = self._native.count(_without_surrogates(text), limit=limit, **self._choose(special))
+            found = self._native.count(without_surrogates(text), limit=limit, **self._choose(special))
         return found if limit is None else min(found, limit + 1)
 
     def decode(self, ids: Sequence[int] | npt.NDArray[np.uint32]) -> str:
@@ -253,7 +271,7 @@ def _unpack(packed: bytes) -> Tokenizer:
     return Tokenizer(msgspec.msgpack.decode(zlib.decompress(packed), type=VocabularyFile))
 
 
-def _without_surrogates(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """Lone surrogates become U+FFFD, pairs become their character, as tiktoken does."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

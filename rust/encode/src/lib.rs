@@ -2,12 +2,14 @@
 
 pub mod alphabet;
 mod cache;
+pub mod count;
 pub mod error;
 pub mod merge;
 pub mod special;
 pub mod split;
 pub mod stream;
 pub mod tokenizer;
+pub mod train;
 pub mod unicode;
 mod unicode_ranges;
 pub mod vocab;

@@ -6,6 +6,7 @@
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use highrise_encode::alphabet::Alphabet;
+use highrise_encode::count::PieceCounts;
 use highrise_encode::special::SpecialMatcher;
 use highrise_encode::stream::Utf8Stream;
 use highrise_encode::tokenizer::Offsets;
@@ -342,6 +343,54 @@ impl TextStream {
     }
 }
 
+/// Counts the pieces of a corpus and learns merges from them.
+#[pyclass(module = "highrise._native")]
+struct BytePairTrainer {
+    counts: PieceCounts,
+}
+
+#[pymethods]
+impl BytePairTrainer {
+    #[new]
+    fn new(py: Python<'_>, scheme: &str) -> PyResult<Self> {
+        Ok(BytePairTrainer { counts: PieceCounts::new(scheme_of(py, scheme)?) })
+    }
+
+    /// Counts some texts.
+    fn add(&mut self, py: Python<'_>, texts: Vec<PyBackedStr>, threads: usize) -> PyResult<()> {
+        let counts = &mut self.counts;
+        run(py, true, || {
+            let texts: Vec<&str> = texts.iter().map(|text| &**text).collect();
+            counts.add(&texts, threads);
+            Ok(())
+        })
+    }
+
+    /// Number of different pieces, and of bytes.
+    fn size(&self) -> (usize, u64) {
+        (self.counts.len(), self.counts.bytes())
+    }
+
+    /// Tokens in the byte alphabet ("" for special ones, which come first), and merges "left right".
+    fn train(
+        &self,
+        py: Python<'_>,
+        vocabulary: usize,
+        num_specials: usize,
+        min_count: u64,
+    ) -> PyResult<(Vec<String>, Vec<String>)> {
+        run(py, true, || {
+            let trained = highrise_encode::train::train(&self.counts, vocabulary, num_specials, min_count)?;
+            let alphabet = Alphabet::default();
+            let tokens: Vec<String> = trained.tokens.iter().map(|token| alphabet.text(token)).collect();
+            let text = |id: u32| tokens[id as usize].as_str();
+            let merges =
+                trained.merges.iter().map(|&(left, right)| format!("{} {}", text(left), text(right))).collect();
+            Ok((tokens, merges))
+        })
+    }
+}
+
 /// Ends of the pieces that a split pattern cuts a text into, in bytes.
 #[pyfunction]
 fn split_pieces(py: Python<'_>, text: &str, scheme: &str) -> PyResult<Vec<usize>> {
@@ -363,6 +412,7 @@ fn split_schemes() -> Vec<&'static str> {
 /// Adds the names of this floor to `highrise._native`.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<BytePairTokenizer>()?;
+    module.add_class::<BytePairTrainer>()?;
     module.add_class::<TextStream>()?;
     module.add_function(wrap_pyfunction!(split_pieces, module)?)?;
     module.add_function(wrap_pyfunction!(split_schemes, module)?)?;

@@ -1,0 +1,195 @@
+"""Floor 3, cli_tokenize: the commands that need a vocabulary only. What they print on stdout, a program may read."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from highrise.core.catalogue import locate
+from highrise.core.errors import InputError
+from highrise.core.progress import Progress, human_bytes
+from highrise.encode.config import TokenizerConfig
+from highrise.encode.packed import Batch, write_packed
+from highrise.encode.prompt_template import CHATML
+from highrise.encode.tokenizer import Tokenizer
+from highrise.encode.train import batches, train_tokenizer, write_tokenizer_folder
+
+__all__ = ["count", "decode", "ids", "pack", "train"]
+
+_PACK_CHARACTERS = 8 << 20
+
+
+def ids(arguments: argparse.Namespace) -> int:
+    """`highrise encode ids`."""
+    tokenizer = _open(arguments.tokenizer)
+    special = "all" if arguments.special else "none"
+    found = {name: tokenizer.encode(text, special=special) for name, text in _read(arguments.files)}
+    if arguments.json:
+        _print_json([{"file": name, "ids": values} for name, values in found.items()])
+    else:
+        for values in found.values():
+            print(" ".join(map(str, values)))
+    return 0
+
+
+def decode(arguments: argparse.Namespace) -> int:
+    """`highrise encode decode`."""
+    tokenizer = _open(arguments.tokenizer)
+    for name, text in _read(arguments.files):
+        words = re.split(r"[\s,]+", text.strip().strip("[]").strip())
+        try:
+            values = [int(word) for word in words if word]
+        except ValueError as error:
+            raise InputError(f"{name} holds something that is no token id ({error}); give numbers") from error
+        sys.stdout.buffer.write(tokenizer.decode_bytes(values))
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def count(arguments: argparse.Namespace) -> int:
+    """`highrise encode count`."""
+    tokenizer = _open(arguments.tokenizer)
+    special = "all" if arguments.special else "none"
+    rows = [(name, tokenizer.count(text, special=special), len(text.encode())) for name, text in _read(arguments.files)]
+    if arguments.json:
+        _print_json([{"file": name, "tokens": tokens, "bytes": size} for name, tokens, size in rows])
+        return 0
+    if len(rows) > 1:
+        rows.append(("total", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+    for name, tokens, size in rows:
+        print(f"{tokens:>10,} tokens  {size / max(tokens, 1):5.2f} bytes a token  {name}")
+    return 0
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """`highrise encode train`."""
+    config = TokenizerConfig(
+        vocabulary=arguments.vocabulary,
+        pattern=arguments.pattern,
+        min_count=arguments.min_count,
+        threads=arguments.threads,
+    )
+    out = Path(arguments.out)
+    if out.is_file():
+        raise InputError(f"{out} is a file; give a folder to write tokenizer.json into")
+    started = time.monotonic()
+    with Progress("train tokenizer", unit="B") as progress:
+        tokenizer = train_tokenizer(
+            _texts(arguments.sources, None),
+            vocabulary=config.vocabulary,
+            pattern=config.pattern,
+            special=config.special,
+            min_count=config.min_count,
+            threads=config.threads,
+            progress=progress,
+        )
+        size = progress.done
+    write_tokenizer_folder(tokenizer, out, chat_template=CHATML)
+    seconds = time.monotonic() - started
+    if arguments.json:
+        _print_json({"folder": str(out), "vocabulary": tokenizer.vocab_size, "bytes": int(size), "seconds": seconds})
+    else:
+        print(
+            f"{out / 'tokenizer.json'}: {tokenizer.vocab_size:,} tokens from {human_bytes(size)} "
+            f"in {seconds:.2f} s ({human_bytes(size / seconds)}/s)"
+        )
+    return 0
+
+
+def pack(arguments: argparse.Namespace) -> int:
+    """`highrise encode pack`."""
+    tokenizer = _open(arguments.tokenizer)
+    end = (
+        None if arguments.no_end else tokenizer.special_tokens.get("<|endoftext|>", next(iter(tokenizer.eos_ids), None))
+    )
+    started = time.monotonic()
+    out = Path(arguments.out)
+    with Progress("pack", unit="B") as progress:
+        found = _pack_batches(tokenizer, _texts(arguments.sources, arguments.split), end, arguments.threads, progress)
+        num_tokens, num_documents = write_packed(out, found, tokenizer.vocab_size)
+        size = progress.done
+    if not num_documents:
+        out.unlink()
+        raise InputError(f"there is no text in {', '.join(arguments.sources)}")
+    seconds = time.monotonic() - started
+    if arguments.json:
+        counts = {"tokens": num_tokens, "documents": num_documents, "bytes": int(size), "seconds": seconds}
+        _print_json({"file": str(out), **counts})
+    else:
+        print(
+            f"{out}: {num_tokens:,} tokens of {num_documents:,} documents from {human_bytes(size)} "
+            f"in {seconds:.2f} s ({human_bytes(size / seconds)}/s)"
+        )
+    return 0
+
+
+def _pack_batches(
+    tokenizer: Tokenizer, texts: Iterator[str], end: int | None, threads: int, progress: Progress
+) -> Iterator[Batch]:
+    for batch in batches(texts, _PACK_CHARACTERS):
+        found, offsets = tokenizer.encode_batch(batch, threads=threads)
+        if end is not None:
+            found = np.insert(found, offsets[1:], np.uint32(end))
+            offsets = offsets + np.arange(len(offsets), dtype=np.int64)
+        progress.advance(sum(len(text) if text.isascii() else len(text.encode()) for text in batch))
+        yield found, offsets
+
+
+def _open(name: str) -> Tokenizer:
+    path = Path(name)
+    if path.exists():
+        return Tokenizer.for_weights(path)
+    return Tokenizer.for_weights(locate(name))
+
+
+def _read(files: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for name in files or ["-"]:
+        try:
+            content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {name}: {error.strerror or error}") from error
+        try:
+            yield name, content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name} is no UTF-8 text: {error}") from error
+
+
+def _texts(sources: Sequence[str], split: str | None) -> Iterator[str]:
+    """Texts of files, of all files below folders, or of the documents of a data folder."""
+    for source in sources:
+        path = Path(source)
+        if not path.exists():
+            raise InputError(f"there is no {source}")
+        if (path / "shards").is_dir():
+            from highrise.data.shards import read_documents
+
+            yield from (document.text for document in read_documents(path, split=split))
+            continue
+        if split is not None:
+            raise InputError(f"--split needs a data folder, and {source} is none (it has no shards/)")
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if _is_visible(file, path))
+        skipped = 0
+        for file in files:
+            try:
+                yield file.read_bytes().decode("utf-8")
+            except UnicodeDecodeError:
+                skipped += 1
+            except OSError as error:
+                raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+        if skipped:
+            print(f"{source}: skipped {skipped} of {len(files)} files that are no UTF-8 text", file=sys.stderr)
+
+
+def _is_visible(file: Path, root: Path) -> bool:
+    return file.is_file() and not any(part.startswith(".") for part in file.relative_to(root).parts)
+
+
+def _print_json(value: object) -> None:
+    print(msgspec.json.encode(value).decode())

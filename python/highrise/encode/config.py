@@ -1,0 +1,52 @@
+"""Floor 3, config: what a new vocabulary is to be. The index has its own file, `index_config.py`."""
+
+from __future__ import annotations
+
+from highrise.core.config import Config
+from highrise.core.errors import ConfigError
+
+__all__ = ["DEFAULT_SPECIALS", "TokenizerConfig"]
+
+DEFAULT_SPECIALS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<tool_call>",
+    "</tool_call>",
+)
+"""Those of Qwen2.5-Coder, so that chat, tool calls and fill-in-the-middle work with a vocabulary of one's own."""
+
+_SCHEMES = ("gpt2", "smollm", "cl100k", "llama3", "qwen2", "o200k")
+
+
+class TokenizerConfig(Config, frozen=True):
+    """A vocabulary trained on the curated documents."""
+
+    vocabulary: int = 4096
+    """Number of ids: the special tokens, the 256 bytes, and as many merges as are left."""
+    pattern: str = "qwen2"
+    """Name of the split pattern."""
+    special: tuple[str, ...] = DEFAULT_SPECIALS
+    min_count: int = 2
+    """A pair of tokens that occurs less often is not merged."""
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        least = 256 + len(self.special)
+        if self.vocabulary < least:
+            raise ConfigError(
+                f"vocabulary = {self.vocabulary} is too small: 256 bytes and {len(self.special)} special tokens "
+                f"need {least}"
+            )
+        if self.pattern not in _SCHEMES:
+            raise ConfigError(f'pattern = "{self.pattern}" is not known; known are {", ".join(_SCHEMES)}')
+        if len(set(self.special)) != len(self.special) or not all(self.special):
+            raise ConfigError(f"special = {list(self.special)} has an empty token or one twice")
+        if self.threads < 1:
+            raise ConfigError(f"threads = {self.threads}: at least one thread is needed")

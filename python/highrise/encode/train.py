@@ -1,0 +1,103 @@
+"""Floor 3, train: a new vocabulary from texts. The merges are those of Hugging Face's trainer under the same rule.
+
+Memory grows with the number of different words, not with the text. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from highrise.core.errors import InputError
+from highrise.core.files import atomic_write
+from highrise.core.native import rust
+from highrise.core.progress import Progress
+from highrise.encode.config import TokenizerConfig
+from highrise.encode.formats import Special, VocabularyFile
+from highrise.encode.prompt_template import CHATML
+from highrise.encode.tokenizer import Tokenizer, without_surrogates
+
+__all__ = ["build_tokenizer", "train_tokenizer", "write_tokenizer_folder"]
+
+_BATCH_CHARACTERS = 4 << 20
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    *,
+    vocabulary: int,
+    pattern: str,
+    special: Sequence[str] = (),
+    min_count: int = 2,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Tokenizer:
+    """Learn a vocabulary; it is smaller than asked for when the texts hold no more pairs that occur `min_count` times.
+
+    Special tokens have the first ids, in the order given; text in the corpus that spells one is plain text.
+    """
+    trainer: Any = rust.BytePairTrainer(pattern)
+    for batch in batches(texts, _BATCH_CHARACTERS * threads):
+        trainer.add([text if text.isascii() else without_surrogates(text) for text in batch], threads)
+        if progress is not None:
+            progress.advance(trainer.size()[1] - progress.done)
+    if not trainer.size()[1]:
+        raise InputError("there is no text to train a vocabulary on")
+    tokens, merges = trainer.train(vocabulary, len(special), min_count)
+    specials = [Special(text, index) for index, text in enumerate(special)]
+    return Tokenizer(VocabularyFile(scheme=pattern, specials=specials, tokens=tokens, merges=merges))
+
+
+def batches(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
+    """Lists of texts of about so many characters each."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def write_tokenizer_folder(tokenizer: Tokenizer, folder: Path, *, chat_template: str | None = None) -> None:
+    """Write tokenizer.json and tokenizer_config.json as Hugging Face's transformers reads them."""
+    names = {index: text for text, index in tokenizer.special_tokens.items()}
+    config: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    if tokenizer.eos_ids:
+        config["eos_token"] = names[tokenizer.eos_ids[0]]
+    if tokenizer.bos_id is not None:
+        config["bos_token"] = names[tokenizer.bos_id]
+    if "<|endoftext|>" in tokenizer.special_tokens:
+        config["pad_token"] = "<|endoftext|>"
+    if chat_template is not None:
+        config["chat_template"] = chat_template
+    tokenizer.save(folder / "tokenizer.json")
+    with atomic_write(folder / "tokenizer_config.json") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(config), indent=2))
+
+
+def build_tokenizer(config: TokenizerConfig, data_folder: Path, out: Path) -> dict[str, int | float | str]:
+    """The stage: train on the documents of a data folder (split train) and write the tokenizer's files into `out`."""
+    from highrise.data.shards import read_documents
+
+    texts = (document.text for document in read_documents(data_folder, split="train"))
+    with Progress("train tokenizer", unit="B") as progress:
+        tokenizer = train_tokenizer(
+            texts,
+            vocabulary=config.vocabulary,
+            pattern=config.pattern,
+            special=config.special,
+            min_count=config.min_count,
+            threads=config.threads,
+            progress=progress,
+        )
+        read = int(progress.done)
+    chat = CHATML if {"<|im_start|>", "<|im_end|>"} <= set(config.special) else None
+    write_tokenizer_folder(tokenizer, out, chat_template=chat)
+    return {"vocabulary": tokenizer.vocab_size, "bytes": read}
