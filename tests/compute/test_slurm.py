@@ -33,7 +33,8 @@ export MASTER_ADDR="${address:-$head_node}"
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 
 exec srun --kill-on-bad-exit=1 --cpus-per-task=96 torchrun --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node=8 \
---rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT" train.py --note 'it'"'"'s $HOME'
+--rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT" \
+train.py --note 'it'"'"'s $HOME'
 """
 
 
