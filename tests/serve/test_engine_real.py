@@ -1,0 +1,132 @@
+"""The engine on real weights (smollm2-135m from the catalogue's cache) with the native decoder."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from highrise.core.catalogue import locate
+from highrise.core.errors import HighriseError
+from highrise.core.native import csrc
+from highrise.serve.engine import Engine
+from highrise.serve.request import Request, Sampling
+from highrise.serve.runner import EngineRunner
+
+pytestmark = pytest.mark.timeout(240)
+
+PROMPTS = [
+    "def fibonacci(n):\n",
+    "The capital of France is",
+    "import numpy as np\n\ndef softmax(x):\n    ",
+    "Once upon a time there was a small village where",
+    "class Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n",
+]
+
+
+@pytest.fixture(scope="module")
+def path():
+    try:
+        return locate("smollm2-135m")
+    except HighriseError as error:
+        pytest.skip(f"smollm2-135m is not in the local cache: {error}")
+
+
+@pytest.fixture(scope="module")
+def engine(path):
+    return Engine.load(path, threads=2, max_context=1024)
+
+
+@pytest.fixture(autouse=True)
+def cold_and_whole(request):
+    if "engine" in request.fixturenames:
+        engine = request.getfixturevalue("engine")
+        engine.cache.clear()
+        yield
+        engine.cache.check()
+        assert engine.cache.num_free == engine.cache.num_pages
+    else:
+        yield
+
+
+def ask(engine: Engine, text: str, count: int = 16, **sampling) -> Request:
+    sampling = {"temperature": 0.0, **sampling}
+    return Request(prompt_ids=engine.tokenizer.encode(text), sampling=Sampling(max_tokens=count, **sampling))
+
+
+def ids_of(outputs) -> list[int]:
+    return [token for output in outputs for token in output.ids]
+
+
+def text_of(outputs) -> str:
+    return "".join(output.text for output in outputs)
+
+
+def test_the_model_knows_the_capital_of_france(engine):
+    assert "Paris" in text_of(engine.generate([ask(engine, PROMPTS[1])])[0])
+
+
+def test_text_is_the_decoding_of_the_ids(engine):
+    outputs = engine.generate([ask(engine, PROMPTS[3], 40)])[0]
+    assert text_of(outputs) == engine.tokenizer.decode(ids_of(outputs))
+
+
+def test_company_and_cached_beginnings_change_nothing(engine):
+    requests = [ask(engine, text, seed=index, temperature=index % 2) for index, text in enumerate(PROMPTS)]
+    alone = []
+    for request in requests:
+        engine.cache.clear()
+        alone.append(ids_of(engine.generate([request])[0]))
+    engine.cache.clear()
+    assert [ids_of(outputs) for outputs in engine.generate(requests)] == alone
+    assert [ids_of(outputs) for outputs in engine.generate(requests)] == alone
+    assert engine.stats().cached_tokens > 0
+
+
+def test_preemption_changes_nothing(path, engine):
+    alone = [ids_of(engine.generate([ask(engine, text, 24)])[0]) for text in PROMPTS]
+    tight = Engine.load(path, threads=2, num_pages=7)
+    results = tight.generate([ask(tight, text, 24) for text in PROMPTS])
+    assert tight.stats().num_preemptions > 0
+    assert [ids_of(outputs) for outputs in results] == alone
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_fewer_bits_still_know_it(path, weights):
+    engine = Engine.load(path, weights=weights, threads=2, max_context=128)
+    assert "Paris" in text_of(engine.generate([ask(engine, PROMPTS[1], 8)])[0])
+
+
+def test_every_instruction_set_answers(path):
+    answers = {}
+    for isa in csrc.available_isas():
+        engine = Engine.load(path, isa=isa, threads=2, max_context=128)
+        answers[isa] = text_of(engine.generate([ask(engine, PROMPTS[1], 6)])[0])
+    assert all("Paris" in text for text in answers.values()), answers
+
+
+def test_a_stream_killed_in_the_middle_leaves_the_others_alone(engine):
+    runner = EngineRunner(engine)
+
+    async def run():
+        async def collect(text, leave_after):
+            outputs = []
+            stream = runner.generate(ask(engine, text, 30))
+            async for output in stream:
+                outputs.append(output)
+                if len(outputs) == leave_after:
+                    break
+            await stream.aclose()
+            return outputs
+
+        return await asyncio.gather(*(collect(text, 4 if index % 2 else 99) for index, text in enumerate(PROMPTS)))
+
+    try:
+        results = asyncio.run(run())
+    finally:
+        runner.close()
+    while engine.has_work:
+        engine.step()
+    for text, outputs in zip(PROMPTS[::2], results[::2], strict=True):
+        engine.cache.clear()
+        assert ids_of(outputs) == ids_of(engine.generate([ask(engine, text, 30)])[0])
