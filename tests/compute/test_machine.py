@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,6 +114,32 @@ def test_gpus_or_the_reason() -> None:
     gpus, reason = list_gpus()
     assert bool(gpus) != bool(reason)
     assert all(gpu.memory_bytes > 0 and gpu.multiprocessors > 0 for gpu in gpus)
+
+
+def test_two_gpus_of_a_pretended_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names are those of cuda-core 1.2 and cuda-bindings 13; there was no device to ask."""
+
+    def device(index: int) -> SimpleNamespace:
+        properties = SimpleNamespace(multiprocessor_count=132)
+        capability = SimpleNamespace(major=9, minor=0)
+        return SimpleNamespace(name=f"H100 {index}", compute_capability=capability, properties=properties)
+
+    driver = SimpleNamespace(
+        cuInit=lambda _: (0,),
+        cuDeviceGetCount=lambda: (0, 2),
+        cuDeviceGet=lambda index: (0, index),
+        cuDeviceTotalMem=lambda _: (0, 80 << 30),
+    )
+    modules = {"cuda.core": SimpleNamespace(Device=device), "cuda.bindings.driver": driver}
+    monkeypatch.setattr("highrise.compute.adapters.cuda.importlib.import_module", modules.__getitem__)
+    gpus, reason = list_gpus()
+    assert reason is None
+    assert [gpu.name for gpu in gpus] == ["H100 0", "H100 1"]
+    assert gpus[1].compute_capability == "9.0" and gpus[1].memory_bytes == 80 << 30
+    driver.cuInit = lambda _: (100,)
+    assert list_gpus() == ((), "the CUDA driver answered error 100 (100)")
+    driver.cuInit, driver.cuDeviceGetCount = lambda _: (0,), lambda: (0, 0)
+    assert list_gpus() == ((), "the CUDA driver found no device")
 
 
 def test_machine_struct_is_frozen() -> None:

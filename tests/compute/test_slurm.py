@@ -117,3 +117,22 @@ def test_without_sbatch_there_is_a_sentence(tmp_path: Path) -> None:
     done = launch({"PATH": str(tmp_path)}, tmp_path, "--", "true")
     assert done.returncode == 2
     assert "no `sbatch` on this machine" in done.stderr
+
+
+@pytest.mark.slow
+def test_torchrun_reduces_over_two_nodes(cluster: dict[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is the extra `train`")
+    program = tmp_path / "reduce.py"
+    program.write_text(
+        "import torch, torch.distributed as dist\n"
+        "dist.init_process_group('gloo')\n"
+        "total = torch.tensor([dist.get_rank() + 1.0]); dist.all_reduce(total)\n"
+        "print(f'rank {dist.get_rank()} of {dist.get_world_size()}: {total.item()}', flush=True)\n"
+        "dist.destroy_process_group()\n"
+    )
+    environment = {**cluster, "PATH": f"{Path(sys.executable).parent}:{cluster['PATH']}"}
+    options = ["--nodes", "2", "--torchrun", "--wait", "--log", "out.log", "--time", "5 min"]
+    done = launch(environment, tmp_path, *options, "--", str(program))
+    text = (tmp_path / "out.log").read_text()
+    assert done.returncode == 0, text
+    assert {f"rank {rank} of 2: 3.0" for rank in (0, 1)} <= set(text.splitlines())

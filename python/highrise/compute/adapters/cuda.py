@@ -28,7 +28,7 @@ def list_gpus() -> tuple[tuple[Gpu, ...], str | None]:
     try:
         core = importlib.import_module("cuda.core")
     except ImportError:
-        return (), "cuda-python is not installed (pip install cuda-core), so no CUDA driver was asked"
+        return (), "cuda-python is not installed (pip install 'cuda-core[cu13]'), so no CUDA driver was asked"
     try:
         # cuda-bindings loads libcuda on the first call and fails here when there is no driver
         driver = importlib.import_module("cuda.bindings.driver")
