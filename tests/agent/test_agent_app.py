@@ -17,7 +17,7 @@ from highrise.agent.keys import KeyFile, admit
 from highrise.core.config import convert
 from highrise.core.errors import ConfigError, InputError
 from tests.agent.test_tools import HIT, ScriptedIndex
-from tests.serve.listening import listening
+from tests.serve.listening import HTTP, listening
 from tests.serve.scripted import ScriptedEmbedder, scripted_backend
 
 SEARCH = '<tool_call>\n{"name": "search_sources", "arguments": {"query": "answer"}}\n</tool_call>'
@@ -74,11 +74,11 @@ def user(text: str) -> list[dict[str, str]]:
 
 def test_search(served: tuple[str, Any, OpenIndex]) -> None:
     url, _, _ = served
-    answer = httpx.post(f"{url}/v1/search", json={"query": "answer", "limit": 3}).json()
+    answer = HTTP.post(f"{url}/v1/search", json={"query": "answer", "limit": 3}).json()
     assert answer["data"][0]["path"] == "src/app.py"
     assert answer["data"][0]["start_line"] == 3
     for body, param in (({"query": " "}, "query"), ({"query": "a", "limit": 0}, "limit"), ({"query": 1}, "query")):
-        refused = httpx.post(f"{url}/v1/search", json=body)
+        refused = HTTP.post(f"{url}/v1/search", json=body)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
 
 
@@ -94,14 +94,14 @@ def test_chat_gets_pieces_of_the_sources(served: tuple[str, Any, OpenIndex]) -> 
     assert prompt.endswith("What does the answer function return?")
     seen = len(index.asked)
     for text, extra in (("hi", {}), ("What does the answer function return?", {"use_context": False})):
-        httpx.post(f"{url}/v1/chat/completions", json={"messages": user(text), **extra})
+        HTTP.post(f"{url}/v1/chat/completions", json={"messages": user(text), **extra})
         assert backend.engine.prompts.seen[-1][0][-1]["content"] == text
     assert len(index.asked) == seen
 
 
 def test_embeddings_come_from_the_given_embedder(served: tuple[str, Any, OpenIndex]) -> None:
     url, _, _ = served
-    answer = httpx.post(f"{url}/v1/embeddings", json={"input": "banana", "model": "scripted-embedder"}).json()
+    answer = HTTP.post(f"{url}/v1/embeddings", json={"input": "banana", "model": "scripted-embedder"}).json()
     assert len(answer["data"][0]["embedding"]) == 4
 
 
@@ -109,21 +109,21 @@ def test_ghost_text_is_woven_cut_and_ends_early(served: tuple[str, Any, OpenInde
     url, backend, _ = served
     prefix = "import os\nfrom math import sqrt\n\n\ndef add(a, b):\n    "
     body = {"prompt": prefix, "suffix": "\n", "max_tokens": 60, "path": "src/new.py"}
-    answer = httpx.post(f"{url}/v1/completions", json=body).json()
+    answer = HTTP.post(f"{url}/v1/completions", json=body).json()
     assert answer["choices"][0]["text"] == "return a + b"
     assert answer["choices"][0]["finish_reason"] == "stop"
     seen_prefix, _, extra, path = backend.engine.prompts.seen[-1]
     assert (seen_prefix, path) == (prefix, "src/new.py")
     assert extra == (("src/app.py", HIT.text.strip("\n") + "\n"),)
     assert backend.runner.cancelled, "the engine was stopped when the block ended"
-    lines = httpx.post(f"{url}/v1/completions", json={**body, "stream": True}).text
+    lines = HTTP.post(f"{url}/v1/completions", json={**body, "stream": True}).text
     text = "".join(
         json.loads(line[6:])["choices"][0]["text"] for line in lines.split("\n") if line.startswith("data: {")
     )
     assert text == "return a + b"
     infill = {"input_prefix": prefix, "input_suffix": "\n", "n_predict": 60}
-    assert httpx.post(f"{url}/infill", json=infill).json()["content"] == "return a + b"
-    raw = httpx.post(f"{url}/v1/completions", json={**body, "logprobs": 0}).json()
+    assert HTTP.post(f"{url}/infill", json=infill).json()["content"] == "return a + b"
+    raw = HTTP.post(f"{url}/v1/completions", json={**body, "logprobs": 0}).json()
     assert "def other" in raw["choices"][0]["text"]
 
 
@@ -131,7 +131,7 @@ def test_the_prompt_stays_the_same_while_a_line_is_typed(served: tuple[str, Any,
     url, backend, index = served
     above = "import os\nfrom math import sqrt\n\n\ndef add(a, b):\n"
     for typed in ("    r", "    re", "    ret"):
-        httpx.post(f"{url}/v1/completions", json={"prompt": above + typed, "suffix": "\n", "path": "x.py"})
+        HTTP.post(f"{url}/v1/completions", json={"prompt": above + typed, "suffix": "\n", "path": "x.py"})
     assert len(index.asked) == 1
     assert len({seen[2] for seen in backend.engine.prompts.seen[-3:]}) == 1
 
@@ -141,7 +141,7 @@ def test_ghost_text_stays_within_its_budget(root: Path) -> None:
     config = AgentConfig(completion_context=200)
     with listening(build_app(config, backend, index=OpenIndex(HIT), root=root)) as url:  # type: ignore[arg-type]
         body = {"prompt": "line of code\n" * 200 + "x = ", "suffix": "\nmore code\n" * 200}
-        assert httpx.post(f"{url}/v1/completions", json=body).status_code == 200
+        assert HTTP.post(f"{url}/v1/completions", json=body).status_code == 200
     prefix, suffix, extra, _ = backend.engine.prompts.seen[-1]
     assert prefix.endswith("x = ")
     assert len(prefix) + len(suffix) + sum(len(name) + len(text) for name, text in extra) <= 200
@@ -150,14 +150,14 @@ def test_ghost_text_stays_within_its_budget(root: Path) -> None:
 def test_guardrails_in_and_out(served: tuple[str, Any, OpenIndex]) -> None:
     url, _, _ = served
     secret = "my key is " + "AKIA" + "QW3RT7ZXCV5BNM2K"
-    refused = httpx.post(f"{url}/v1/chat/completions", json={"messages": user(secret)})
+    refused = HTTP.post(f"{url}/v1/chat/completions", json={"messages": user(secret)})
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "content_filter"
     bad = {"messages": user("say something bad")}
-    answer = httpx.post(f"{url}/v1/chat/completions", json=bad).json()["choices"][0]
+    answer = HTTP.post(f"{url}/v1/chat/completions", json=bad).json()["choices"][0]
     assert answer["finish_reason"] == "content_filter"
     assert "Refused by the guardrail" in answer["message"]["content"]
-    stream = httpx.post(f"{url}/v1/chat/completions", json={**bad, "stream": True}).text
+    stream = HTTP.post(f"{url}/v1/chat/completions", json={**bad, "stream": True}).text
     assert "Refused by the guardrail" in stream
     assert "rm -rf /`" not in stream
 
@@ -165,13 +165,13 @@ def test_guardrails_in_and_out(served: tuple[str, Any, OpenIndex]) -> None:
 def test_guardrails_can_be_switched_off(root: Path) -> None:
     app = build_app(AgentConfig(guard=False), scripted_backend(speak), index=None, root=root)
     with listening(app) as url:
-        answer = httpx.post(f"{url}/v1/chat/completions", json={"messages": user("say something bad")}).json()
+        answer = HTTP.post(f"{url}/v1/chat/completions", json={"messages": user("say something bad")}).json()
         assert "rm -rf" in answer["choices"][0]["message"]["content"]
 
 
 def test_the_loop_uses_a_tool_and_answers(served: tuple[str, Any, OpenIndex]) -> None:
     url, backend, _ = served
-    events = events_of(httpx.post(f"{url}/v1/agent", json={"messages": user("use a tool to find the answer function")}))
+    events = events_of(HTTP.post(f"{url}/v1/agent", json={"messages": user("use a tool to find the answer function")}))
     kinds = [one["type"] for one in events if one["type"] != "text"]
     assert kinds == ["sources", "step", "tool_call", "tool_result", "step", "done"]
     call = next(one for one in events if one["type"] == "tool_call")
@@ -190,47 +190,47 @@ def test_the_loop_uses_a_tool_and_answers(served: tuple[str, Any, OpenIndex]) ->
 def test_the_loop_ends_after_its_steps(served: tuple[str, Any, OpenIndex]) -> None:
     url, _, _ = served
     body = {"messages": user("loop forever please"), "max_steps": 2, "use_context": False}
-    events = events_of(httpx.post(f"{url}/v1/agent", json=body))
+    events = events_of(HTTP.post(f"{url}/v1/agent", json=body))
     assert [one["type"] for one in events].count("tool_result") == 2
     assert (events[-1]["type"], events[-1]["reason"]) == ("done", "steps")
 
 
 def test_without_tools_it_answers_at_once(served: tuple[str, Any, OpenIndex]) -> None:
     url, backend, _ = served
-    events = events_of(httpx.post(f"{url}/v1/agent", json={"messages": user("hi"), "use_tools": False}))
+    events = events_of(HTTP.post(f"{url}/v1/agent", json={"messages": user("hi"), "use_tools": False}))
     assert {one["type"] for one in events} == {"step", "text", "done"}
     assert backend.engine.prompts.seen[-1][1] is None
 
 
 def test_the_agents_bad_input(served: tuple[str, Any, OpenIndex]) -> None:
     url, _, _ = served
-    assert httpx.post(f"{url}/v1/agent", json={"messages": []}).status_code == 400
-    assert httpx.post(f"{url}/v1/agent", content="{").json()["error"]["code"] == "invalid_json"
-    events = events_of(httpx.post(f"{url}/v1/agent", json={"messages": user("word " * 4000)}))
+    assert HTTP.post(f"{url}/v1/agent", json={"messages": []}).status_code == 400
+    assert HTTP.post(f"{url}/v1/agent", content="{").json()["error"]["code"] == "invalid_json"
+    events = events_of(HTTP.post(f"{url}/v1/agent", json={"messages": user("word " * 4000)}))
     assert events[-1]["error"]["code"] == "context_length_exceeded"
 
 
 def test_page_and_facts(served: tuple[str, Any, OpenIndex]) -> None:
     url, _, _ = served
-    home = httpx.get(url)
+    home = HTTP.get(url)
     assert "default-src 'none'" in home.headers["content-security-policy"]
     for file in ("page.css", "page.js"):
-        page = httpx.get(f"{url}/page/{file}")
+        page = HTTP.get(f"{url}/page/{file}")
         assert page.status_code == 200
         assert "://" not in page.text.replace("http://", "").replace("https?:", "") or file == "page.js"
-    assert httpx.get(f"{url}/page/app.py").status_code == 404
-    facts = httpx.get(f"{url}/v1/assistant").json()
+    assert HTTP.get(f"{url}/page/app.py").status_code == 404
+    facts = HTTP.get(f"{url}/v1/assistant").json()
     assert facts["tools"] == ["search_sources", "read_file", "run_command"]
     assert facts["chunks"] == 1
-    assert "/v1/agent" in httpx.get(f"{url}/docs").text
+    assert "/v1/agent" in HTTP.get(f"{url}/docs").text
 
 
 def test_completion_can_be_switched_off(root: Path) -> None:
     app = build_app(AgentConfig(completion=False), scripted_backend(speak), index=None, root=root)
     with listening(app) as url:
-        assert httpx.post(f"{url}/v1/completions", json={"prompt": "a", "suffix": "b"}).status_code == 403
-        assert httpx.post(f"{url}/infill", json={"input_prefix": "a", "input_suffix": "b"}).status_code == 403
-        assert httpx.post(f"{url}/v1/search", json={"query": "a"}).json()["error"]["code"] == "no_index"
+        assert HTTP.post(f"{url}/v1/completions", json={"prompt": "a", "suffix": "b"}).status_code == 403
+        assert HTTP.post(f"{url}/infill", json={"input_prefix": "a", "input_suffix": "b"}).status_code == 403
+        assert HTTP.post(f"{url}/v1/search", json={"query": "a"}).json()["error"]["code"] == "no_index"
 
 
 # ------------------------------------------------------------------------------------------------------------ the door
@@ -257,13 +257,13 @@ def test_keys_are_kept_by_hash_and_can_be_revoked(tmp_path: Path) -> None:
 def test_always_asks_for_a_key(root: Path) -> None:
     secret = KeyFile(root / ".highrise" / "keys.json").create("ada")
     with listening(build_app(AgentConfig(keys="always"), scripted_backend(speak), index=None, root=root)) as url:
-        assert httpx.get(f"{url}/healthz").status_code == 200
-        assert httpx.get(url).status_code == 200
-        refused = httpx.get(f"{url}/v1/models")
+        assert HTTP.get(f"{url}/healthz").status_code == 200
+        assert HTTP.get(url).status_code == 200
+        refused = HTTP.get(f"{url}/v1/models")
         assert refused.status_code == 401
         assert refused.json()["error"]["code"] == "invalid_api_key"
-        assert httpx.get(f"{url}/v1/models", headers={"api-key": "hr-wrong"}).status_code == 401
-        assert httpx.get(f"{url}/v1/models", headers={"api-key": secret}).status_code == 200
+        assert HTTP.get(f"{url}/v1/models", headers={"api-key": "hr-wrong"}).status_code == 401
+        assert HTTP.get(f"{url}/v1/models", headers={"api-key": secret}).status_code == 200
         client = openai.OpenAI(base_url=f"{url}/v1", api_key=secret)
         assert client.models.list().data[0].id == "scripted"
         with pytest.raises(openai.AuthenticationError):

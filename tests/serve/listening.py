@@ -7,10 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 
+import httpx
 import uvicorn
 from litestar import Litestar
 
 from highrise.serve.server import address_of, bind
+
+HTTP = httpx.Client(timeout=60)
+"""One client for all tests: making one loads certificates, which takes longer than most of them."""
 
 
 @contextlib.contextmanager

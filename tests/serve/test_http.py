@@ -17,7 +17,7 @@ import pytest
 from highrise.core.errors import InputError
 from highrise.serve.http import serve_app
 from highrise.serve.server import bind
-from tests.serve.listening import listening
+from tests.serve.listening import HTTP, listening
 from tests.serve.scripted import EOS, ScriptedEmbedder, scripted_backend
 
 TOOLS = [
@@ -237,57 +237,57 @@ def test_embeddings_in_both_forms(client: openai.OpenAI) -> None:
 
 def test_without_an_embedder_the_decoder_itself_embeds() -> None:
     with listening(serve_app(scripted_backend("x"))) as address:
-        answer = httpx.post(f"{address}/v1/embeddings", json={"input": ["abc", [1, 2]], "model": "scripted"}).json()
+        answer = HTTP.post(f"{address}/v1/embeddings", json={"input": ["abc", [1, 2]], "model": "scripted"}).json()
         assert [row["embedding"] for row in answer["data"]] == [[3.0, 1.0], [2.0, 1.0]]
         assert answer["usage"]["prompt_tokens"] == 5
-        refused = httpx.post(f"{address}/v1/embeddings", json={"input": "a", "model": "text-embedding-3"})
+        refused = HTTP.post(f"{address}/v1/embeddings", json={"input": "a", "model": "text-embedding-3"})
     assert refused.status_code == 404
 
 
 def test_infill_as_llama_cpp(url: str) -> None:
     body = {"input_prefix": "def add(a, b):\n", "input_suffix": "\n", "prompt": "    ", "n_predict": 64}
-    answer = httpx.post(f"{url}/infill", json=body).json()
+    answer = HTTP.post(f"{url}/infill", json=body).json()
     assert answer["content"] == "return a + b"
     assert answer["stop"] is True
     assert answer["generation_settings"]["n_ctx"] == 1000
     assert answer["timings"]["predicted_n"] > 0
-    several = httpx.post(f"{url}/infill", json={**body, "n_cmpl": 2}).json()
+    several = HTTP.post(f"{url}/infill", json={**body, "n_cmpl": 2}).json()
     assert [one["content"] for one in several] == ["return a + b"] * 2
-    lines = [line for line in httpx.post(f"{url}/infill", json={**body, "stream": True}).text.split("\n\n") if line]
+    lines = [line for line in HTTP.post(f"{url}/infill", json={**body, "stream": True}).text.split("\n\n") if line]
     pieces = [json.loads(line.removeprefix("data: ")) for line in lines]
     assert "".join(piece["content"] for piece in pieces) == "return a + b"
     assert [piece["stop"] for piece in pieces].count(True) == 1
 
 
 def test_tokens_there_and_back(url: str) -> None:
-    tokens = httpx.post(f"{url}/tokenize", json={"prompt": "hé", "return_token_strs": True}).json()
+    tokens = HTTP.post(f"{url}/tokenize", json={"prompt": "hé", "return_token_strs": True}).json()
     assert tokens["tokens"] == list("hé".encode())
     assert tokens["count"] == 3
-    assert httpx.post(f"{url}/tokenize", json={"content": "a"}).json()["tokens"] == [97]
-    assert httpx.post(f"{url}/detokenize", json={"tokens": [104, 105]}).json() == {"prompt": "hi", "content": "hi"}
+    assert HTTP.post(f"{url}/tokenize", json={"content": "a"}).json()["tokens"] == [97]
+    assert HTTP.post(f"{url}/detokenize", json={"tokens": [104, 105]}).json() == {"prompt": "hi", "content": "hi"}
 
 
 def test_operation_routes(url: str) -> None:
-    assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
-    page = httpx.get(f"{url}/metrics").text
+    assert HTTP.get(f"{url}/healthz").json() == {"status": "ok"}
+    page = HTTP.get(f"{url}/metrics").text
     for name in ("num_requests_running", "time_to_first_token_seconds_bucket", "generation_tokens_total"):
         assert f"vllm:{name}" in page
     assert 'vllm:request_success_total{finished_reason="stop",model_name="scripted"}' in page
-    schema = httpx.get(f"{url}/openapi.json").json()
+    schema = HTTP.get(f"{url}/openapi.json").json()
     assert (
         "messages"
         in schema["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"][
             "properties"
         ]
     )
-    docs = httpx.get(f"{url}/docs").text
+    docs = HTTP.get(f"{url}/docs").text
     assert "/v1/completions" in docs
     assert "<script" not in docs
 
 
 def test_request_id_comes_back(url: str) -> None:
-    assert httpx.get(f"{url}/v1/models", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
-    stream = httpx.post(f"{url}/v1/completions", json={"prompt": "a", "stream": True})
+    assert HTTP.get(f"{url}/v1/models", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+    stream = HTTP.post(f"{url}/v1/completions", json={"prompt": "a", "stream": True})
     assert stream.headers["x-request-id"].startswith("req_")
     assert stream.headers["x-accel-buffering"] == "no"
     assert stream.headers["content-type"].startswith("text/event-stream")
@@ -338,7 +338,7 @@ def test_request_id_comes_back(url: str) -> None:
 )
 def test_bad_input(url: str, path: str, body: object, status: int, param: str | None, code: str | None) -> None:
     content = body if isinstance(body, str) else json.dumps(body)
-    answer = httpx.post(f"{url}{path}", content=content)
+    answer = HTTP.post(f"{url}{path}", content=content)
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert (error["param"], error["code"]) == (param, code)
@@ -348,7 +348,7 @@ def test_bad_input(url: str, path: str, body: object, status: int, param: str | 
 
 
 def test_too_large_a_body(url: str) -> None:
-    answer = httpx.post(f"{url}/v1/completions", content=b"x" * ((32 << 20) + 1))
+    answer = HTTP.post(f"{url}/v1/completions", content=b"x" * ((32 << 20) + 1))
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "request_too_large"
 
@@ -389,13 +389,13 @@ def test_a_client_that_leaves_cancels_its_request(stream: bool) -> None:
         while not backend.runner.cancelled and time.monotonic() < deadline:  # type: ignore[attr-defined]
             time.sleep(0.02)
         assert len(backend.runner.cancelled) == 1  # type: ignore[attr-defined]
-        assert 'finished_reason="abort"' in httpx.get(f"{address}/metrics").text
+        assert 'finished_reason="abort"' in HTTP.get(f"{address}/metrics").text
 
 
 def test_an_idle_stream_is_kept_alive() -> None:
     backend = scripted_backend("ab", delay=0.4)
     with listening(serve_app(backend, keep_alive=0.1)) as address:
-        text = httpx.post(f"{address}/v1/completions", json={"prompt": "a", "stream": True}).text
+        text = HTTP.post(f"{address}/v1/completions", json={"prompt": "a", "stream": True}).text
     assert text.count(": keep-alive\n\n") >= 3
     assert text.endswith("data: [DONE]\n\n")
 
@@ -412,7 +412,7 @@ def test_an_error_in_mid_stream_is_an_event() -> None:
 
     backend.runner.generate = breaks  # type: ignore[method-assign]
     with listening(serve_app(backend)) as address:
-        text = httpx.post(f"{address}/v1/completions", json={"prompt": "a", "stream": True}).text
+        text = HTTP.post(f"{address}/v1/completions", json={"prompt": "a", "stream": True}).text
     last = json.loads(text.strip().split("\n\n")[-1].removeprefix("data: "))
     assert last["error"]["type"] == "server_error"
     assert "fell over" not in last["error"]["message"]
@@ -429,7 +429,7 @@ def test_health_after_the_engine_stopped() -> None:
     backend = scripted_backend("x")
     backend.runner.close()
     with listening(serve_app(backend)) as address:
-        assert httpx.get(f"{address}/healthz").status_code == 503
+        assert HTTP.get(f"{address}/healthz").status_code == 503
 
 
 def test_a_port_in_use_is_one_sentence() -> None:
@@ -443,7 +443,7 @@ def test_ignore_eos_and_stop_ids_reach_the_engine(url: str) -> None:
     backend = scripted_backend("abc")
     with listening(serve_app(backend)) as address:
         body = {"prompt": "a", "ignore_eos": True, "stop_token_ids": [EOS], "seed": 7, "n": 2, "top_k": -1, "top_p": 0}
-        httpx.post(f"{address}/v1/completions", json=body)
+        HTTP.post(f"{address}/v1/completions", json=body)
     first, second = (request.sampling for request in backend.runner.asked)  # type: ignore[attr-defined]
     assert first.ignore_eos
     assert first.stop_ids == (EOS,)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-import httpx
 import openai
 import pytest
 from litestar import Litestar, get, post
@@ -14,7 +13,7 @@ from litestar.response import Response
 from highrise.core.errors import InputError
 from highrise.serve.http import serve_app
 from highrise.serve.upstream import UpstreamBackend
-from tests.serve.listening import listening
+from tests.serve.listening import HTTP, listening
 from tests.serve.scripted import ScriptedEmbedder, scripted_backend
 from tests.serve.test_http import TOOLS, say
 
@@ -49,25 +48,25 @@ def test_everything_passes_through(url: str) -> None:
     assert json.loads(calls[0].function.arguments) == {"city": "Bonn"}
     assert client.chat.completions.create(model="x", messages=[{"role": "user", "content": "Hi"}]).usage is not None
     assert len(client.embeddings.create(model="x", input="banana").data[0].embedding) == 4
-    assert httpx.post(f"{url}/tokenize", json={"prompt": "a"}).json()["count"] == 1
-    assert httpx.post(f"{url}/detokenize", json={"tokens": [97]}).json()["content"] == "a"
-    assert httpx.get(f"{url}/healthz").status_code == 200
-    assert "vllm:e2e_request_latency_seconds" in httpx.get(f"{url}/metrics").text
+    assert HTTP.post(f"{url}/tokenize", json={"prompt": "a"}).json()["count"] == 1
+    assert HTTP.post(f"{url}/detokenize", json={"tokens": [97]}).json()["content"] == "a"
+    assert HTTP.get(f"{url}/healthz").status_code == 200
+    assert "vllm:e2e_request_latency_seconds" in HTTP.get(f"{url}/metrics").text
 
 
 @pytest.mark.parametrize("way", ["suffix", "llama.cpp"])
 def test_infill_by_either_way(behind: str, way: str) -> None:
     with listening(serve_app(UpstreamBackend(behind, infill=way))) as address:  # type: ignore[arg-type]
-        answer = httpx.post(f"{address}/infill", json={"input_prefix": "a", "input_suffix": "b"}).json()
+        answer = HTTP.post(f"{address}/infill", json={"input_prefix": "a", "input_suffix": "b"}).json()
         assert answer["content"] == "return a + b"
         body = {"prompt": "a", "suffix": "b", "stream": True}
-        assert "return a + b" in httpx.post(f"{address}/v1/completions", json={**body, "stream": False}).text
-        assert httpx.post(f"{address}/v1/completions", json=body).text.endswith("data: [DONE]\n\n")
+        assert "return a + b" in HTTP.post(f"{address}/v1/completions", json={**body, "stream": False}).text
+        assert HTTP.post(f"{address}/v1/completions", json=body).text.endswith("data: [DONE]\n\n")
 
 
 def test_its_refusals_come_through(url: str) -> None:
     for stream in (False, True):
-        answer = httpx.post(f"{url}/v1/completions", json={"prompt": "a" * 2000, "stream": stream})
+        answer = HTTP.post(f"{url}/v1/completions", json={"prompt": "a" * 2000, "stream": stream})
         assert answer.status_code == 400
         assert answer.json()["error"]["code"] == "context_length_exceeded"
 
@@ -93,9 +92,9 @@ def test_a_server_that_breaks_off() -> None:
 
     with listening(Litestar([models, completions, chat])) as broken:
         with listening(serve_app(UpstreamBackend(broken))) as address:
-            answer = httpx.post(f"{address}/v1/completions", json={"prompt": "a"})
+            answer = HTTP.post(f"{address}/v1/completions", json={"prompt": "a"})
             assert answer.status_code == 502
             assert "without JSON" in answer.json()["error"]["message"]
             body = {"messages": [{"role": "user", "content": "a"}], "stream": True}
-            text = httpx.post(f"{address}/v1/chat/completions", json=body).text
+            text = HTTP.post(f"{address}/v1/chat/completions", json=body).text
             assert '"error"' in text
