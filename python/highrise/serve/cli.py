@@ -10,6 +10,7 @@ from pathlib import Path
 from highrise.core.catalogue import locate
 from highrise.core.errors import InputError
 from highrise.core.progress import human_seconds
+from highrise.encode.minilm import MiniLm
 from highrise.serve.config import ServeConfig
 from highrise.serve.engine import Engine
 from highrise.serve.engine_backend import EngineBackend
@@ -17,46 +18,60 @@ from highrise.serve.http import serve_app
 from highrise.serve.runner import EngineRunner
 from highrise.serve.server import address_of, bind, run_app
 
-__all__ = ["serve"]
+__all__ = ["open_engine_backend", "serve"]
 
 
 def serve(arguments: argparse.Namespace) -> int:
     """Load the model, listen, serve until SIGINT or SIGTERM."""
     ServeConfig(port=arguments.port, threads=arguments.threads, max_context=arguments.max_context)  # checks the values
-    adapter = None if arguments.adapter is None else Path(arguments.adapter)
-    if adapter is not None and not adapter.is_dir():
-        raise InputError(
-            f"{adapter} is not an adapter folder (it has adapter_config.json and adapter_model.safetensors)"
-        )
     with bind(arguments.host, arguments.port) as listener:
         started = time.monotonic()
-        path = locate(arguments.model, download=True, say=_say)
-        engine = Engine.load(
-            path,
+        backend = open_engine_backend(
+            arguments.model,
             weights=arguments.weights,
-            adapter=adapter,
             threads=arguments.threads,
-            isa=arguments.kernels,
+            adapter=arguments.adapter,
+            kernels=arguments.kernels,
             max_context=arguments.max_context,
-        )
-        embedder = None
-        if arguments.embedder is not None:
-            from highrise.encode.minilm import MiniLm
-
-            embedder = MiniLm.load(locate(arguments.embedder, download=True, say=_say), name=arguments.embedder)
-        backend = EngineBackend(
-            engine,
-            EngineRunner(engine),
-            name=arguments.name,
-            aliases=(arguments.model,),
-            embedder=embedder,
+            embedder=arguments.embedder,
             max_waiting=arguments.max_waiting,
+            name=arguments.name,
         )
-        app = serve_app(backend)
         url = address_of(listener)
-        _say(f"{backend.name}: weights {arguments.weights}, context {engine.max_context:,} tokens")
-        run_app(app, listener, on_ready=lambda: _ready(url, time.monotonic() - started))
+        _say(f"{backend.name}: weights {arguments.weights}, context {backend.max_context:,} tokens")
+        run_app(serve_app(backend), listener, on_ready=lambda: _ready(url, time.monotonic() - started))
     return 0
+
+
+def open_engine_backend(
+    model: str,
+    *,
+    weights: str = "stored",
+    threads: int | None = None,
+    adapter: str | None = None,
+    kernels: str = "auto",
+    max_context: int | None = None,
+    embedder: str | None = None,
+    max_waiting: int = 256,
+    name: str | None = None,
+) -> EngineBackend:
+    """An engine with its thread, as a backend; a catalogue name is fetched when it is not in the cache."""
+    if adapter is not None and not Path(adapter).is_dir():
+        raise InputError(f"{adapter} is not an adapter folder (with adapter_config.json and adapter_model.safetensors)")
+    engine = Engine.load(
+        locate(model, download=True, say=_say),
+        weights=weights,
+        adapter=None if adapter is None else Path(adapter),
+        threads=threads,
+        isa=kernels,
+        max_context=max_context,
+    )
+    vectors = None
+    if embedder is not None:
+        vectors = MiniLm.load(locate(embedder, download=True, say=_say), name=embedder)
+    return EngineBackend(
+        engine, EngineRunner(engine), name=name, aliases=(model,), embedder=vectors, max_waiting=max_waiting
+    )
 
 
 def _ready(url: str, seconds: float) -> None:
