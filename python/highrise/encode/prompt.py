@@ -53,9 +53,6 @@ _INFILL = (
 )
 """Qwen's and StarCoder's; both are given prefix, suffix, middle in this order."""
 
-_Part = tuple[str, bool]
-"""A piece of text to encode, and whether the assistant wrote it. Special tokens count in it."""
-
 
 class PromptFormat:
     """How one model is addressed."""
@@ -119,7 +116,7 @@ class PromptFormat:
         """The prompt of a conversation. Messages and tools are those of the OpenAI protocol."""
         guard, plain, tools = self._prepare(messages, tools)
         text = self._render(plain, tools, add_generation_prompt)
-        return self._assemble([(text, False)], guard, self.stop_ids)
+        return self._assemble(text, guard, ())
 
     def chat_sample(
         self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, object]] | None = None
@@ -130,20 +127,15 @@ class PromptFormat:
         """
         guard, plain, tools = self._prepare(messages, tools)
         whole = self._render(plain, tools, False)
-        parts: list[_Part] = []
-        at = 0
+        spans: list[tuple[int, int]] = []
         for index, message in enumerate(plain):
             if message["role"] != "assistant":
                 continue
             before = self._render(plain[:index], tools, True)
             after = self._render(plain[: index + 1], tools, False)
-            if not after.startswith(before) or not whole.startswith(after) or len(before) < at:
-                continue
-            end = len(before) + self._end_of_turn(after[len(before) :])
-            parts += [(whole[at : len(before)], False), (whole[len(before) : end], True)]
-            at = end
-        parts.append((whole[at:], False))
-        return self._assemble(parts, guard, self.stop_ids)
+            if after.startswith(before) and whole.startswith(after):
+                spans.append((len(before), len(before) + self._end_of_turn(after[len(before) :])))
+        return self._assemble(whole, guard, spans)
 
     def infill(
         self,
@@ -242,16 +234,31 @@ class PromptFormat:
         found = [at + len(name) for at, name in ends if at >= 0]
         return min(found, default=len(text))
 
-    def _assemble(self, parts: Sequence[_Part], guard: _Guard, stop_ids: tuple[int, ...]) -> Prompt:
+    def _assemble(self, text: str, guard: _Guard, spans: Sequence[tuple[int, int]]) -> Prompt:
+        """Encode a rendered text; what lies in `spans` (positions in it) counts for the loss.
+
+        The last span starts with a token of its own, as it does when a model answers. The ones before it were once such
+        answers and are now part of the prompt, encoded as any prompt is; a token across their start is not theirs.
+        """
+        cut = spans[-1][0] if spans else 0
         ids: list[int] = []
         mask: list[bool] = []
-        for text, written in parts:
-            for piece, token in guard.split(text):
-                found = [token] if token is not None else self.tokenizer.encode(piece)
+        for at, piece, token in [*guard.split(text[:cut], 0), *guard.split(text[cut:], cut)]:
+            edges = [edge - at for span in spans for edge in span if at < edge < at + len(piece)]
+            counts = any(start <= at < end for start, end in spans)
+            if token is not None:
+                ids.append(token)
+                mask.append(counts)
+            elif not edges:
+                found = self.tokenizer.encode(guard.show(piece))
                 ids += found
-                mask += [written] * len(found)
-        whole = guard.show("".join(text for text, _ in parts))
-        return Prompt(ids=ids, loss_mask=mask, text=whole, stop_ids=stop_ids)
+                mask += [counts] * len(found)
+            else:
+                found, offsets = self.tokenizer.encode_with_offsets(guard.show(piece))
+                edge_bytes = [len(guard.show(piece[:edge]).encode()) for edge in edges]
+                ids += found
+                mask += [counts ^ (sum(edge <= start for edge in edge_bytes) % 2 == 1) for start, _ in offsets]
+        return Prompt(ids=ids, loss_mask=mask, text=guard.show(text), stop_ids=self.stop_ids)
 
 
 class _Guard:
@@ -285,16 +292,16 @@ class _Guard:
         """Undo `hide`."""
         return text.replace(self._mark, "")
 
-    def split(self, text: str) -> Iterator[tuple[str, int | None]]:
-        """Plain stretches (id None) and the template's special tokens, in order."""
+    def split(self, text: str, offset: int) -> Iterator[tuple[int, str, int | None]]:
+        """Position (plus `offset`), text and id of the template's special tokens and of what lies between (id None)."""
         at = 0
         for found in self._pattern.finditer(text):
             if found.start() > at:
-                yield self.show(text[at : found.start()]), None
-            yield found[0], self._specials[found[0]]
+                yield offset + at, text[at : found.start()], None
+            yield offset + found.start(), found[0], self._specials[found[0]]
             at = found.end()
         if at < len(text):
-            yield self.show(text[at:]), None
+            yield offset + at, text[at:], None
 
 
 def _plain_message(message: Message) -> dict[str, object]:
