@@ -37,8 +37,8 @@ _PRIVATE_KEY = re.compile(
 _KEY_LINE = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/=]{16,}")
 _ASSIGNMENT = re.compile(
     r"""(?ix)
-    (?<![a-z]) [\w.-]{0,40} (?:secret|token(?!i[sz])|passw(?:or)?d|passwd|api[_-]?key|access[_-]?key|auth[_-]?key|private[_-]?key
-        |credential|client[_-]?key|encryption[_-]?key) [\w-]{0,20} ["']? \]?
+    (?<![a-z]) [\w.-]{0,40} (?:secret|token(?!i[sz])|passw(?:or)?d|passwd|credential
+        |(?:api|access|auth|private|client|encryption)[_-]?key) [\w-]{0,20} ["']? \]?
     \s* (?: = | : | := | => | , ) \s*
     (?: (?P<quote>["'`]) (?P<quoted>[A-Za-z0-9+/=_.~!@\#$^&*-]{12,200}) (?P=quote)
       | (?<=[=:\s]) (?P<bare>[A-Za-z0-9+/=_-]{20,200}) (?=\s*$) )

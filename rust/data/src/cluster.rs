@@ -62,7 +62,7 @@ pub struct Clusters {
 /// Borderline pairs of one text with one component that are put off to the next pass when there are more.
 const PER_COMPONENT: usize = 4;
 /// Borderline pairs compared exactly before components are looked at again.
-const BATCH: usize = 2048;
+const BATCH: usize = 256;
 
 /// Signatures of `num_perm` places for every text, row by row, and the number of shingles of each.
 pub fn signatures(texts: &[&[u8]], sketch: &Sketch, threads: usize) -> (Vec<u32>, Vec<u32>) {
@@ -118,14 +118,18 @@ pub fn deduplicate(texts: &[&[u8]], options: &Options) -> Result<Clusters, DataE
     Ok(clusters)
 }
 
+/// Two texts to compare exactly; the flag, first to sort by, says that the estimate is below the threshold.
+type Pair = (bool, u32, u32);
+
 /// The search for near duplicates among unequal texts.
 struct Search<'a> {
     texts: &'a [&'a [u8]],
     signatures: &'a [u32],
     num_perm: usize,
     threshold: f64,
-    /// Equal places from which the estimate alone accepts, and below which it rejects.
+    /// Equal places from which the estimate alone accepts, at the threshold, and below which it rejects.
     accept: u32,
+    likely: u32,
     reject: u32,
     bands: (usize, usize),
     union: Union,
@@ -148,6 +152,7 @@ impl<'a> Search<'a> {
             num_perm: options.num_perm,
             threshold,
             accept: ((threshold + margin) * places).ceil() as u32,
+            likely: (threshold * places).ceil() as u32,
             reject: ((threshold - margin) * places).ceil().max(0.0) as u32,
             bands: bands::choose(threshold, options.num_perm),
             union: Union::new(texts.len()),
@@ -160,7 +165,7 @@ impl<'a> Search<'a> {
     fn run(&mut self, counts: &[u32], threads: usize) {
         let items: Vec<u32> = (0..self.texts.len() as u32).filter(|&item| counts[item as usize] > 0).collect();
         loop {
-            let mut borderline: Vec<(u32, u32)> = Vec::new();
+            let mut borderline: Vec<Pair> = Vec::new();
             let mut put_off = false;
             let (count, rows) = self.bands;
             for first in (0..count).step_by(threads) {
@@ -181,7 +186,7 @@ impl<'a> Search<'a> {
     }
 
     /// Compare each item of a bucket with the components before it; true when borderline pairs were put off.
-    fn compare_bucket(&mut self, bucket: &[(u64, u32)], borderline: &mut Vec<(u32, u32)>) -> bool {
+    fn compare_bucket(&mut self, bucket: &[(u64, u32)], borderline: &mut Vec<Pair>) -> bool {
         let mut components: Vec<Vec<u32>> = Vec::new();
         let mut put_off = false;
         for &(_, item) in bucket {
@@ -204,7 +209,7 @@ impl<'a> Search<'a> {
     }
 
     /// Compare an item with the members of a component until one accepts it.
-    fn compare(&mut self, item: u32, component: &[u32], borderline: &mut Vec<(u32, u32)>) -> bool {
+    fn compare(&mut self, item: u32, component: &[u32], borderline: &mut Vec<Pair>) -> bool {
         if self.union.same(item, component[0]) {
             return false;
         }
@@ -217,12 +222,12 @@ impl<'a> Search<'a> {
                 borderline.truncate(before);
                 return false;
             }
-            let pair = (item.min(other), item.max(other));
-            if equal >= self.reject && !self.rejected.contains(&pair) {
+            let (left, right) = (item.min(other), item.max(other));
+            if equal >= self.reject && !self.rejected.contains(&(left, right)) {
                 if borderline.len() - before == PER_COMPONENT {
                     return true;
                 }
-                borderline.push(pair);
+                borderline.push((equal < self.likely, left, right));
             }
         }
         false
@@ -232,23 +237,37 @@ impl<'a> Search<'a> {
         &self.signatures[item as usize * self.num_perm..][..self.num_perm]
     }
 
-    /// Compare sorted borderline pairs exactly, those that are connected by then left out.
-    fn check(&mut self, pairs: &[(u32, u32)], threads: usize) {
+    /// Compare borderline pairs exactly, those that are connected by then left out; likely ones come first, so that they
+    /// connect what makes the others needless.
+    fn check(&mut self, pairs: &[Pair], threads: usize) {
         for batch in pairs.chunks(BATCH) {
             let mut open: Vec<(u32, u32, bool)> = batch
                 .iter()
-                .filter(|&&(left, right)| !self.union.same(left, right))
-                .map(|&(left, right)| (left, right, false))
+                .filter(|&&(_, left, right)| !self.union.same(left, right))
+                .map(|&(_, left, right)| (left, right, false))
                 .collect();
+            let mut involved: Vec<u32> = open.iter().flat_map(|&(left, right, _)| [left, right]).collect();
+            involved.sort_unstable();
+            involved.dedup();
             let (texts, threshold) = (self.texts, self.threshold);
-            for_each_chunk(&mut open, 16, threads, <(ShingleSet, ShingleSet)>::default, |_, chunk, (set, seen)| {
+            let mut sets: Vec<(u32, Vec<u64>)> = involved.into_iter().map(|item| (item, Vec::new())).collect();
+            for_each_chunk(&mut sets, 4, threads, ShingleSet::default, |_, chunk, scratch| {
+                for (item, set) in chunk {
+                    *set = scratch.distinct(texts[*item as usize]);
+                }
+            });
+            let set_of = |item: u32| match sets.binary_search_by_key(&item, |&(other, _)| other) {
+                Ok(position) => sets[position].1.as_slice(),
+                Err(_) => &[],
+            };
+            for_each_chunk(&mut open, 16, threads, ShingleSet::default, |_, chunk, table| {
                 let mut filled = None;
                 for (left, right, near) in chunk {
                     if filled != Some(*left) {
-                        set.fill(texts[*left as usize]);
+                        table.fill(set_of(*left));
                         filled = Some(*left);
                     }
-                    *near = set.jaccard(texts[*right as usize], seen) >= threshold;
+                    *near = table.jaccard(set_of(*right)) >= threshold;
                 }
             });
             self.exact_checks += open.len() as u64;

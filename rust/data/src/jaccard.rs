@@ -24,10 +24,9 @@ impl ShingleSet {
         self.len() == 0
     }
 
-    /// Forget everything and make room for the shingles of a text of `bytes` bytes.
-    fn reset(&mut self, bytes: usize) {
-        // two bytes a word is the most there can be, about nine is usual; `grow` corrects a guess that was too small
-        let capacity = (bytes / 4).next_power_of_two().max(64);
+    /// Forget everything and make room for about `expected` hashes.
+    fn reset(&mut self, expected: usize) {
+        let capacity = (2 * expected).next_power_of_two().max(64);
         self.slots.clear();
         self.slots.resize(capacity, 0);
         self.shift = 64 - capacity.trailing_zeros();
@@ -92,35 +91,41 @@ impl ShingleSet {
         }
     }
 
-    /// Become the set of the shingles of `text`.
-    pub fn fill(&mut self, text: &[u8]) {
-        self.reset(text.len());
+    /// The distinct shingles of `text` in the order in which they first stand there; this set is scratch.
+    pub fn distinct(&mut self, text: &[u8]) -> Vec<u64> {
+        // two bytes a word is the least there can be, about nine is usual; `grow` corrects a guess that was too small
+        self.reset(text.len() / 8);
+        let mut found = Vec::with_capacity(text.len() / 8);
         for_each_shingle(text, |hash| {
-            self.insert(hash);
-        });
-    }
-
-    /// Similarity of this set with that of `text`; `seen` is scratch. Two texts without shingles have 0.
-    pub fn jaccard(&self, text: &[u8], seen: &mut ShingleSet) -> f64 {
-        seen.reset(text.len());
-        let mut shared = 0usize;
-        for_each_shingle(text, |hash| {
-            if seen.insert(hash) {
-                shared += usize::from(self.contains(hash));
+            if self.insert(hash) {
+                found.push(hash);
             }
         });
-        let together = self.len() + seen.len() - shared;
-        if together == 0 {
-            0.0
-        } else {
-            shared as f64 / together as f64
+        found
+    }
+
+    /// Become the set of these distinct shingles.
+    pub fn fill(&mut self, distinct: &[u64]) {
+        self.reset(distinct.len());
+        for &hash in distinct {
+            self.insert(hash);
+        }
+    }
+
+    /// Similarity of this set with that of distinct shingles. Two empty sets have 0.
+    pub fn jaccard(&self, distinct: &[u64]) -> f64 {
+        let shared = distinct.iter().filter(|&&hash| self.contains(hash)).count();
+        match self.len() + distinct.len() - shared {
+            0 => 0.0,
+            together => shared as f64 / together as f64,
         }
     }
 }
 
 /// The exact similarity of two texts.
 pub fn jaccard(left: &[u8], right: &[u8]) -> f64 {
-    let (mut set, mut seen) = (ShingleSet::default(), ShingleSet::default());
-    set.fill(left);
-    set.jaccard(right, &mut seen)
+    let mut set = ShingleSet::default();
+    let (left, right) = (set.distinct(left), set.distinct(right));
+    set.fill(&left);
+    set.jaccard(&right)
 }
