@@ -76,9 +76,7 @@ def test_chat_speaks_to_a_plain_model_server(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == "plain words\n"
 
 
-def test_a_conversation_goes_on(
-    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_conversation_goes_on(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     lines = iter(["hi", "", "say something bad"])
 
     def read(_: str) -> str:

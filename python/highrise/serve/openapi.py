@@ -105,7 +105,7 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="view
 <title>{title}</title><style>
 :root{color-scheme:light dark;--line:color-mix(in srgb,currentColor 15%,transparent)}
 body{font:15px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.3rem}h2{font-size:1rem;margin-top:2rem;text-transform:capitalize}
+h1{font-size:1.3rem}h2{font-size:1rem;margin-top:2rem}
 code{font-family:ui-monospace,monospace}.get,.post{font-weight:700}.get{color:#2a7de1}.post{color:#1d9a5b}
 .row{border:1px solid var(--line);border-radius:8px;padding:.5rem .8rem;margin:.4rem 0}summary{cursor:pointer}
 .row span{opacity:.75;margin-left:.5rem}table{border-collapse:collapse;margin:.5rem 0}

@@ -471,7 +471,7 @@ async function about() {
     $("model").textContent = facts.model;
     $("use-tools").parentElement.classList.toggle("missing", !facts.tools.length);
     $("use-context").parentElement.classList.toggle("missing", !facts.chunks);
-    if (facts.chunks) $("about").textContent = `It knows ${facts.chunks.toLocaleString("en")} pieces of your sources. What you ask stays on this machine.`;
+    if (facts.chunks) $("about").textContent = `It knows ${facts.chunks.toLocaleString("en")} ${facts.chunks === 1 ? "piece" : "pieces"} of your sources. What you ask stays with this server.`;
   } catch {
     note.textContent = "The server does not answer. Is it still running?";
   }
