@@ -5,6 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 python=${1:-.venv/bin/python}
+case $python in /*) ;; */*) python=$PWD/$python ;; esac
 toolkit=$PWD/build/cuda-toolkit
 nvcc_packages="nvidia-cuda-nvcc==13.0.* nvidia-nvvm==13.0.* nvidia-cuda-crt==13.0.* nvidia-cuda-runtime==13.0.* nvidia-cuda-cccl==13.0.*"
 
@@ -39,6 +40,10 @@ print(f"gpu-check: compiled for sm_{_cuda.ARCHITECTURES.replace(' ', ', sm_')}; 
 print(f"{count} device(s)" if status == 0 else f"no device: error {status}, {_cuda.error_words(status)}")
 PROGRAM
 
+if "$python" -c "import mypy" 2>/dev/null; then
+  cp csrc/cuda/_cuda.pyi build/cuda/
+  (cd build/cuda && "$python" -m mypy.stubtest _cuda)
+fi
 "$python" -m pytest -q -rs -p no:cacheprovider tests/gpu
 if "$python" -c "import _cuda, sys; sys.exit(_cuda.device_count()[1] == 0)"; then
   "$python" bench/gpu/bench_kernels.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from highrise.cli import main
 from highrise.compute.jobs import Job
@@ -106,6 +109,28 @@ def test_local_passes_signals_on(tmp_path: Path, number: signal.Signals) -> None
         job.send_signal(number)
         out, _ = job.communicate(timeout=30)
     assert (job.returncode, out) == (5, b"caught\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_under_the_log_ends_the_command(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    script = f"echo text; sleep 2; touch {alive}"
+    done = run("compute", "launch", "--log", "/dev/full", "--", "sh", "-c", script)
+    assert done.returncode == 2
+    assert "the disk is full while writing the log /dev/full" in done.stderr
+    time.sleep(2.5)
+    assert not alive.exists()
+
+
+words = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=20)
+
+
+@given(command=st.lists(words, min_size=1, max_size=4))
+def test_no_argument_changes_what_a_shell_reads(command: list[str]) -> None:
+    job = Job(command=tuple(command), image="a:1")
+    assert shlex.split(find_launcher("local").render(job)) == command
+    last = find_launcher("slurm").render(job).split("\n")[-2]
+    assert shlex.split(last)[4:] == command  # exec srun --kill-on-bad-exit=1 --cpus-per-task=1
 
 
 def test_dry_run_of_local_is_a_shell_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,7 @@ def test_two_nodes_run_and_see_their_devices(cluster: dict[str, str], tmp_path: 
     options = ["--nodes", "2", "--gpus", "4", "--wait", "--log", "out.log"]
     done = launch(cluster, tmp_path, *options, "--", "sh", "-c", show)
     assert done.returncode == 0, done.stderr
-    assert "ended" in done.stdout
+    assert "ended with exit code 0" in done.stdout
     lines = sorted((tmp_path / "out.log").read_text().splitlines())
     assert lines == ["n1 0,1,2,3 127.0.0.1 2", "n2 0,1,2,3 127.0.0.1 2"]
 

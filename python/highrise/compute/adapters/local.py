@@ -81,8 +81,12 @@ class LocalLauncher:
         except FileNotFoundError as error:
             raise InputError(f"no program {command[0]!r} on this machine") from error
         except OSError as error:
-            raise explain_os_error(error, f"running {command[0]}") from error
+            doing = f"running {command[0]}" if child is None else f"writing the log {job.log}"
+            raise explain_os_error(error, doing) from error
         finally:
+            if child is not None and child.poll() is None:  # only after a failure: nothing is left behind
+                child.kill()
+                child.wait()
             for number, handler in before.items():
                 signal.signal(number, handler)
             if log:

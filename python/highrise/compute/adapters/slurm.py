@@ -7,7 +7,9 @@ gone.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import select
 import shlex
 import subprocess
 
@@ -77,18 +79,37 @@ class SlurmLauncher:
         """Hand the script to `sbatch`; with `job.wait`, the exit code is the job's."""
         script = self.render(job)
         command = ["sbatch", "--parsable", *(["--wait"] if job.wait else [])]
-        limit = None if job.wait else _SUBMIT_SECONDS
         try:
-            done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=limit, check=False)
+            sbatch = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
         except FileNotFoundError as error:
             raise InputError("no `sbatch` on this machine; run where Slurm is, or look at --dry-run") from error
-        except subprocess.TimeoutExpired as error:
-            raise ComputeError(
-                f"sbatch did not answer within {_SUBMIT_SECONDS} s; is the controller up (`sinfo`)?"
-            ) from error
-        number = done.stdout.strip().split(";")[0]
-        if not number:
-            reason = done.stderr.strip().splitlines()
-            raise ComputeError(f"Slurm refused the job: {reason[-1] if reason else f'exit code {done.returncode}'}")
-        print(f"job {number} {'ended' if job.wait else 'submitted'}; output in {job.log or f'{job.name}-%j.log'!s}")
-        return done.returncode
+        with sbatch:
+            number = _job_number(sbatch, script)
+            print(f"job {number} submitted; output in {job.log or f'{job.name}-%j.log'}", flush=True)
+            try:
+                code = sbatch.wait()  # with --wait, until the job has ended
+            except KeyboardInterrupt:
+                print(f"job {number} goes on; `scancel {number}` ends it", flush=True)
+                sbatch.terminate()
+                raise
+        if job.wait:
+            print(f"job {number} ended with exit code {code}")
+        return code
+
+
+def _job_number(sbatch: subprocess.Popen[str], script: str) -> str:
+    """Hand over the script and read the job's number, the one line that sbatch prints at submission."""
+    assert sbatch.stdin and sbatch.stdout and sbatch.stderr
+    with contextlib.suppress(BrokenPipeError):  # it has refused already; the reason is on its stderr
+        sbatch.stdin.write(script)
+        sbatch.stdin.close()
+    if not select.select([sbatch.stdout], [], [], _SUBMIT_SECONDS)[0]:
+        sbatch.kill()
+        raise ComputeError(f"sbatch did not answer within {_SUBMIT_SECONDS} s; is the controller up (`sinfo`)?")
+    number = sbatch.stdout.readline().strip().split(";")[0]
+    if not number:
+        reason = sbatch.stderr.read().strip().splitlines()
+        raise ComputeError(f"Slurm refused the job: {reason[-1] if reason else f'exit code {sbatch.wait()}'}")
+    return number
