@@ -40,7 +40,7 @@ class TopicEmbedder:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def embed(self, texts: Sequence[str], *, threads: int | None = None) -> np.ndarray:
+    def embed(self, texts: Sequence[str], *, threads: int = 1) -> np.ndarray:
         self.texts += texts
         rows = [
             [sum(word in text.lower() for word in words.split()) for words in TOPICS.values()] + [0.1] for text in texts
@@ -175,6 +175,19 @@ def test_the_budget_ends_the_work_and_the_rest_is_counted(tmp_path: Path, monkey
     assert not (tmp_path / "blocks").exists()
     found = paths(SearchIndex.open(tmp_path, embedder=TopicEmbedder()), "average")
     assert found[0] == "ref/math.py"  # not embedded, still found
+
+
+def test_a_chunk_without_a_vector_is_not_held_back(tmp_path: Path) -> None:
+    sure = document("def parse_duration(text):\n" + "    text = strip(text)\n" * 6, path="ref/sure.py", own=False)
+    near = [document(f"def open_{i}(path):\n" + "    read(path)\n" * 6, path=f"own/{i}.py") for i in range(30)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("highrise.encode.vectors._BLOCK", 1)
+        clock = iter(range(1000))
+        patch.setattr("highrise.encode.vectors.time.monotonic", lambda: float(next(clock)))
+        counts, _ = build(tmp_path, [*near, sure], budget="30 s")
+    assert counts["embedded"] == 30 and counts["lexical_only"] == 1
+    index = SearchIndex.open(tmp_path, embedder=TopicEmbedder())
+    assert paths(index, "parse duration read")[0] == "ref/sure.py"
 
 
 def test_vectors_of_unchanged_text_are_taken_over(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from highrise.core.files import atomic_write
 
 __all__ = ["K1", "B", "LexicalIndex", "terms", "write_lexical"]
 
-K1 = 1.2
-"""How soon more of the same word stops counting."""
-B = 0.75
+K1 = 1.5
+"""How soon more of the same word stops counting. Both values did best of five pairs (docs/log/encode-search.md)."""
+B = 0.9
 """How much a long text is held against it."""
 
 _WORD = re.compile(r"\w+")

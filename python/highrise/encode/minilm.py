@@ -48,7 +48,7 @@ class Embedder(Protocol):
     def dimension(self) -> int:
         """Length of a vector."""
 
-    def embed(self, texts: Sequence[str], *, threads: int | None = None) -> Floats:
+    def embed(self, texts: Sequence[str], *, threads: int = 1) -> Floats:
         """float32 (n, dimension), C-contiguous, rows of length one."""
 
 
@@ -162,11 +162,12 @@ class MiniLm:
         words = WordPiece.from_file(folder / "tokenizer.json")
         return cls(shape, SafeTensors(folder / "model.safetensors"), words, name=name, max_tokens=max_tokens)
 
-    def embed(self, texts: Sequence[str], *, threads: int | None = None) -> Floats:
+    def embed(self, texts: Sequence[str], *, threads: int = 1) -> Floats:
         """float32 (n, dimension), rows of length one, in the order of `texts`.
 
-        With `threads` that many batches are computed side by side, each on one BLAS thread (a limit that holds for the
-        process while the call lasts); without, BLAS does as it is set and nothing of the process is touched.
+        `threads` batches are computed side by side, each on one BLAS thread: BLAS's own threads spin while they wait
+        for each other, which costs a short text many times its work on a busy machine. The limit on BLAS holds for
+        the process while the call lasts.
         """
         result = np.empty((len(texts), self.dimension), np.float32)
         ids = self.words.encode_batch(texts, max_tokens=self.max_tokens)
@@ -175,10 +176,6 @@ class MiniLm:
             result[batch] = self._forward([ids[index] for index in batch])
 
         batches = list(_batches([len(tokens) for tokens in ids]))
-        if threads is None:
-            for batch in batches:
-                run(batch)
-            return result
         with _one_blas_thread:
             if min(threads, len(batches)) < 2:
                 for batch in batches:
