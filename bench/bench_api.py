@@ -1,0 +1,132 @@
+"""HTTP over the engine called directly: time to the first token, and tokens streamed a second, same model, same prompt.
+
+The server is a process of its own, as in use; the client reads raw server-sent events. Equality of the text comes first.
+`api-wire` is the server alone, over an engine that costs nothing: what a request and a streamed token cost at most.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from highrise.core.catalogue import locate
+from highrise.core.errors import HighriseError
+
+MODEL = "smollm2-135m"
+THREADS = 2
+PROMPT = "def fibonacci(n: int) -> int:\n    "
+TOKENS = 64
+
+
+@pytest.fixture(scope="module")
+def engine() -> Any:
+    try:
+        path = locate(MODEL)
+    except HighriseError as error:
+        pytest.skip(str(error))
+    from highrise.serve.engine import Engine
+
+    return Engine.load(path, weights="int4", threads=THREADS)
+
+
+@pytest.fixture(scope="module")
+def port(engine: Any) -> Iterator[int]:
+    command = [sys.executable, "-m", "highrise.cli", "serve", MODEL, "--port", "0"]
+    command += ["--weights", "int4", "--threads", str(THREADS)]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    try:
+        for line in server.stderr:
+            if "listening on" in line:
+                yield int(line.split("listening on http://127.0.0.1:")[1].split()[0])
+                break
+        else:
+            pytest.fail("the server did not start")
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _directly(engine: Any, tokens: int) -> str:
+    from highrise.serve.request import Request, Sampling
+
+    ids = engine.tokenizer.encode(PROMPT)
+    engine.add(Request(prompt_ids=ids, sampling=Sampling(temperature=0, max_tokens=tokens, ignore_eos=True)))
+    text = ""
+    while engine.has_work:
+        text += "".join(output.text for output in engine.step())
+    return text
+
+
+def _over_http(connection: http.client.HTTPConnection, tokens: int) -> str:
+    body = {"prompt": PROMPT, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True}
+    connection.request("POST", "/v1/completions", json.dumps(body), {"content-type": "application/json"})
+    text = ""
+    for line in connection.getresponse():
+        if line.startswith(b"data: {"):
+            text += json.loads(line[6:])["choices"][0]["text"]
+    return text
+
+
+@pytest.mark.parametrize("tokens", [1, TOKENS], ids=["first-token", "stream"])
+@pytest.mark.parametrize("who", ["engine", "http"])
+def test_api(benchmark: Any, engine: Any, port: int, who: str, tokens: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    assert _over_http(connection, tokens) == _directly(engine, tokens)
+    run: Callable[[], str] = (
+        (lambda: _directly(engine, tokens)) if who == "engine" else (lambda: _over_http(connection, tokens))
+    )
+    benchmark.extra_info = {
+        "path": "api-first-token" if tokens == 1 else "api-stream",
+        "who": "the engine directly" if who == "engine" else "highrise over HTTP",
+        "amount": tokens,
+        "unit": "tokens",
+    }
+    benchmark.pedantic(run, rounds=40 if tokens == 1 else 10, warmup_rounds=2)
+
+
+def test_overhead_paired(benchmark: Any, engine: Any, port: int) -> None:
+    """The two taken in turn, so that whatever else the machine does hits both; the difference of the medians is kept."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    times: dict[str, list[float]] = {"engine": [], "http": []}
+    for _ in range(60):
+        for name, run in (("engine", lambda: _directly(engine, 1)), ("http", lambda: _over_http(connection, 1))):
+            started = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - started)
+    overhead = statistics.median(times["http"]) - statistics.median(times["engine"])
+    benchmark.extra_info = {
+        "path": "api-first-token-paired",
+        "who": "highrise over HTTP",
+        "amount": 1,
+        "unit": "requests",
+        "overhead_us": round(overhead * 1e6),
+        "engine_us": round(statistics.median(times["engine"]) * 1e6),
+    }
+    benchmark.pedantic(lambda: _over_http(connection, 1), rounds=5)
+
+
+@pytest.mark.parametrize("tokens", [1, 512], ids=["request", "stream"])
+def test_wire(benchmark: Any, tokens: int) -> None:
+    from highrise.serve.http import serve_app
+    from tests.serve.listening import listening
+    from tests.serve.scripted import scripted_backend
+
+    with listening(serve_app(scripted_backend("x" * tokens, max_context=10_000))) as url:
+        connection = http.client.HTTPConnection(url.removeprefix("http://"))
+        assert _over_http(connection, tokens) == "x" * tokens
+        benchmark.extra_info = {
+            "path": "api-wire-request" if tokens == 1 else "api-wire-stream",
+            "who": "highrise over HTTP",
+            "amount": tokens,
+            "unit": "tokens",
+        }
+        benchmark.pedantic(lambda: _over_http(connection, tokens), rounds=30 if tokens == 1 else 5, warmup_rounds=2)

@@ -1,0 +1,129 @@
+"""OpenAI's own client against the real engine on smollm2: models, completions, streamed chat with a tool call, vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from highrise.core.catalogue import locate
+from highrise.core.errors import HighriseError
+from highrise.serve.http import serve_app
+from tests.serve.listening import HTTP, listening
+from tests.serve.test_http import TOOLS
+
+MODEL = "smollm2-135m"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    try:
+        locate(MODEL)
+    except HighriseError as error:
+        pytest.skip(str(error))
+    from highrise.serve.cli import open_engine_backend
+
+    embedder: str | None = "minilm-l6"
+    try:
+        locate("minilm-l6")
+    except HighriseError:
+        embedder = None
+    backend = open_engine_backend(MODEL, weights="int4", threads=2, max_context=2048, embedder=embedder)
+    with listening(serve_app(backend)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert "smollm2" in client.models.list().data[0].id.lower()
+
+
+def test_completion_is_greedy_and_the_stream_agrees(client: openai.OpenAI) -> None:
+    prompt = "def add(a, b):\n    return"
+    whole = client.completions.create(model=MODEL, prompt=prompt, max_tokens=12, temperature=0)
+    assert whole.choices[0].text.lstrip().startswith("a + b")
+    pieces = client.completions.create(model=MODEL, prompt=prompt, max_tokens=12, temperature=0, stream=True)
+    assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text
+    ids = HTTP.post(str(client.base_url).replace("/v1/", "/tokenize"), json={"prompt": prompt}).json()["tokens"]
+    by_ids = client.completions.create(model=MODEL, prompt=ids, max_tokens=12, temperature=0)
+    assert by_ids.choices[0].text == whole.choices[0].text
+
+
+def test_logprobs_and_echo(client: openai.OpenAI) -> None:
+    answer = client.completions.create(
+        model=MODEL, prompt="The sun rises in the", max_tokens=1, temperature=0, logprobs=3, echo=True
+    )
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert "".join(logprobs.tokens or []) == answer.choices[0].text
+    assert logprobs.token_logprobs is not None
+    assert logprobs.token_logprobs[0] is None
+    assert all(value <= 0 for value in logprobs.token_logprobs[1:])  # type: ignore[operator]
+
+
+def test_stop_and_seed(client: openai.OpenAI) -> None:
+    stopped = client.completions.create(model=MODEL, prompt="1, 2, 3, 4,", max_tokens=30, temperature=0, stop=[" 7"])
+    assert stopped.choices[0].finish_reason == "stop"
+    assert " 7" not in stopped.choices[0].text
+    first, second = (
+        client.completions.create(model=MODEL, prompt="Once", max_tokens=10, seed=5, temperature=1).choices[0].text
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_streamed_chat_with_a_tool_call(client: openai.OpenAI) -> None:
+    with client.chat.completions.stream(
+        model=MODEL,
+        messages=[{"role": "user", "content": "What is the weather in Bonn?"}],
+        tools=TOOLS,  # type: ignore[arg-type]
+        tool_choice={"type": "function", "function": {"name": "weather"}},
+        temperature=0,
+        max_tokens=60,
+    ) as stream:
+        final = stream.get_final_completion()
+    calls = final.choices[0].message.tool_calls
+    assert calls, final.choices[0].message.content
+    assert calls[0].function.name == "weather"
+    assert isinstance(json.loads(calls[0].function.arguments), dict)
+
+
+def test_chat_and_its_prefix_cache(client: openai.OpenAI) -> None:
+    history = [{"role": "user", "content": "Name three colours of the rainbow, please, and say why you like them."}]
+    first = client.chat.completions.create(model=MODEL, messages=history, max_tokens=24, temperature=0)  # type: ignore[arg-type]
+    assert first.choices[0].message.content
+    again = client.chat.completions.create(model=MODEL, messages=history, max_tokens=24, temperature=0)  # type: ignore[arg-type]
+    assert again.choices[0].message.content == first.choices[0].message.content
+    assert again.usage is not None
+    assert again.usage.prompt_tokens_details is not None
+    assert (again.usage.prompt_tokens_details.cached_tokens or 0) > 0
+
+
+def test_embeddings(client: openai.OpenAI) -> None:
+    texts = ["a cat sat on the mat", "a kitten lay on a rug", "interest rates rose again"]
+    vectors = [row.embedding for row in client.embeddings.create(model="minilm-l6", input=texts).data]
+    if len(vectors[0]) != 384:
+        pytest.skip("minilm-l6 is not in the cache")
+
+    def cosine(first: list[float], second: list[float]) -> float:
+        return sum(one * other for one, other in zip(first, second, strict=True))
+
+    assert cosine(vectors[0], vectors[1]) > cosine(vectors[0], vectors[2]) + 0.2
+
+
+def test_bad_input(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model=MODEL, prompt="word " * 3000)
+    assert caught.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError, match="not made to fill in"):
+        client.completions.create(model=MODEL, prompt="a", suffix="b")
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="gpt-9", messages=[{"role": "user", "content": "hi"}])
+    with pytest.raises(openai.BadRequestError, match="temperature"):
+        client.completions.create(model=MODEL, prompt="a", temperature=9)
