@@ -26,6 +26,7 @@ from highrise.compute.plan import Question, make_plan, tuning_tokens
 from highrise.compute.report import describe_plan
 from highrise.compute.shapes import known_shapes, shape_from_config, shape_of
 from highrise.compute.throughput import decode_bound, prefill_bound, training_seconds
+from highrise.core.catalogue import entries, locate
 from highrise.core.errors import HighriseError, InputError
 from highrise.core.shape import DecoderShape
 
@@ -237,6 +238,21 @@ def test_shape_from_a_folder_equals_the_known_one(tmp_path: Path) -> None:
     }
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "qwen2", "architectures": ["X"]}))
     assert shape_of(str(tmp_path)) == known
+
+
+@pytest.mark.parametrize("name", [name for name, entry in entries().items() if entry.kind == "decoder"])
+def test_every_decoder_of_the_model_catalogue_is_known_as_its_weights_say(name: str) -> None:
+    known = known_shapes()[name]
+    try:
+        path = locate(name)
+    except InputError as error:
+        pytest.skip(str(error))
+    real = shape_of(str(path))
+    # a GGUF file may store a tied embedding a second time as its head: the same product a token, more bytes
+    assert matrix_parameters(real) == matrix_parameters(known)
+    ignored = ("rope_theta", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings")
+    same = [field.name for field in msgspec.structs.fields(DecoderShape) if field.name not in ignored]
+    assert [getattr(real, key) for key in same] == [getattr(known, key) for key in same]
 
 
 @pytest.mark.parametrize(

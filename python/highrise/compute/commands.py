@@ -33,7 +33,7 @@ COMMANDS: tuple[Command, ...] = (
         example="highrise compute plan --model llama-3-70b --device h100 --gpus 64 --tokens 1e12 --price 2.5",
         run="highrise.compute.cli:plan",
         arguments=(
-            Argument(names=("--model",), help="a known shape, a config.json, or a folder that holds one"),
+            Argument(names=("--model",), help="a known shape, a GGUF file, a config.json, or a folder that holds one"),
             _number(("--layers",), "instead of --model: layers"),
             _number(("--hidden",), "hidden size"),
             _number(("--heads",), "query heads"),

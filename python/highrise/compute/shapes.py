@@ -1,6 +1,6 @@
-"""Floor 1, shapes: a decoder's dimensions from a known name, a Hugging Face `config.json`, or the numbers themselves.
+"""Floor 1, shapes: a decoder's dimensions from a known name, a GGUF file, a Hugging Face `config.json`, or numbers.
 
-Reads no weights. Dense decoders only: a mixture of experts is refused, because its memory and time obey other
+Reads headers, no weights. Dense decoders only: a mixture of experts is refused, because its memory and time obey other
 formulas.
 """
 
@@ -17,6 +17,7 @@ import msgspec
 from highrise.core.config import convert
 from highrise.core.errors import InputError
 from highrise.core.shape import DecoderShape
+from highrise.core.weights import open_weights
 
 __all__ = ["known_shapes", "shape_from_config", "shape_of"]
 
@@ -60,17 +61,19 @@ def known_shapes() -> dict[str, DecoderShape]:
 
 
 def shape_of(model: str) -> DecoderShape:
-    """The shape of a known name, of a `config.json`, or of a folder that holds one."""
+    """The shape of a known name, of a GGUF file, of a `config.json`, or of a folder that holds one."""
     known = known_shapes()
     if model in known:
         return known[model]
     path = Path(model)
+    if path.suffix == ".gguf":
+        return open_weights(path).shape
     path = path / "config.json" if path.is_dir() else path
     try:
         content = msgspec.json.decode(path.read_bytes())
     except OSError:
         raise InputError(
-            f"{model!r} is neither a known model ({', '.join(known)}) nor a readable config.json; "
+            f"{model!r} is neither a known model ({', '.join(known)}) nor a GGUF file nor a readable config.json; "
             "or give --layers, --hidden, ..."
         ) from None
     except msgspec.DecodeError as error:
