@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from highrise.core.command import Argument, Command
+from highrise.encode.commands_index import COMMANDS as INDEX_COMMANDS
 
 __all__ = ["COMMANDS", "TOKENIZER_COMMANDS"]
 
@@ -76,4 +77,4 @@ TOKENIZER_COMMANDS: tuple[Command, ...] = (
     ),
 )
 
-COMMANDS: tuple[Command, ...] = TOKENIZER_COMMANDS
+COMMANDS: tuple[Command, ...] = (*TOKENIZER_COMMANDS, *INDEX_COMMANDS)
