@@ -133,6 +133,19 @@ def test_no_argument_changes_what_a_shell_reads(command: list[str]) -> None:
     assert shlex.split(last)[4:] == command  # exec srun --kill-on-bad-exit=1 --cpus-per-task=1
 
 
+def test_a_signal_reaches_the_children_of_the_command(tmp_path: Path) -> None:
+    ready, survived = tmp_path / "ready", tmp_path / "survived"
+    script = f"(sleep 1.5; touch {survived}) & touch {ready}; wait"
+    with subprocess.Popen([*HIGHRISE, "compute", "launch", "--", "sh", "-c", script]) as job:
+        end = time.monotonic() + 30
+        while not ready.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        job.terminate()
+        assert job.wait(timeout=30) == 128 + signal.SIGTERM
+    time.sleep(2)
+    assert not survived.exists()
+
+
 def test_dry_run_of_local_is_a_shell_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compute", "launch", "--dry-run", "--", "echo", "a b"]) == 0
     assert capsys.readouterr().out == "echo 'a b'\n"

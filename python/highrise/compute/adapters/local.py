@@ -6,6 +6,7 @@ process are passed on to it, and its exit code is returned (128 + n when signal 
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
@@ -52,17 +53,18 @@ class LocalLauncher:
             log = job.log.open("wb", buffering=0) if job.log else None
         except OSError as error:
             raise explain_os_error(error, f"opening the log {job.log}") from error
-        received: list[int] = []
+        early: list[int] = []
         child: subprocess.Popen[bytes] | None = None
 
         def pass_on(number: int, _frame: FrameType | None) -> None:
-            received.append(number)
-            if child is not None and child.poll() is None:
-                child.send_signal(number)
+            if child is None:
+                early.append(number)
+            elif child.poll() is None:
+                os.killpg(child.pid, number)
 
         before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
         try:
-            # an own session: a Ctrl-C of the terminal reaches the child once, through us
+            # an own session: a Ctrl-C of the terminal reaches the command and its children once, through us
             child = subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE if log else None,
@@ -70,14 +72,16 @@ class LocalLauncher:
                 start_new_session=True,
                 bufsize=0,
             )
-            for number in received:  # came between the handlers and the start
-                child.send_signal(number)
+            for number in early:  # came between the handlers and the start
+                os.killpg(child.pid, number)
             if log and child.stdout:
                 while block := child.stdout.read(65_536):
                     log.write(block)
                     sys.stdout.buffer.write(block)
                     sys.stdout.buffer.flush()
             code = child.wait()
+        except BrokenPipeError:  # whoever read our output is gone
+            raise
         except FileNotFoundError as error:
             raise InputError(f"no program {command[0]!r} on this machine") from error
         except OSError as error:
@@ -85,7 +89,7 @@ class LocalLauncher:
             raise explain_os_error(error, doing) from error
         finally:
             if child is not None and child.poll() is None:  # only after a failure: nothing is left behind
-                child.kill()
+                os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
             for number, handler in before.items():
                 signal.signal(number, handler)
