@@ -8,9 +8,15 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+
+class ClusterError(Exception):
+    """Slurm's own daemons did not start on this machine."""
+
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "sinfo")
 
@@ -46,7 +52,19 @@ def missing() -> str | None:
     absent = [name for name in NEEDED if shutil.which(name, path=_path()) is None]
     if absent:
         return f"no {', '.join(absent)}: run scripts/install_debian.sh"
-    return None if os.geteuid() == 0 else "Slurm's daemons are started as root here"
+    if os.geteuid() != 0:
+        return "Slurm's daemons are started as root here"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _make_device(Path(folder) / "null")
+        except PermissionError:
+            return "this container may not make device files, which the pretended H100s are"
+    return None
+
+
+def _make_device(path: Path) -> None:
+    """A copy of /dev/null: Slurm sets CUDA_VISIBLE_DEVICES only for character devices."""
+    os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
 
 
 def _path() -> str:
@@ -68,9 +86,8 @@ def running(folder: Path) -> Iterator[dict[str, str]]:
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o600)
-    names = [folder / f"nvidia{index}" for index in range(8)]
-    for name in names:  # Slurm sets CUDA_VISIBLE_DEVICES only for character devices: eight copies of /dev/null
-        os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    for index in range(8):
+        _make_device(folder / f"nvidia{index}")
     config = folder / "slurm.conf"
     config.write_text(_CONFIG.format(host=host, folder=folder, controller=ports[0], first=ports[1], second=ports[2]))
     (folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu Type=h100 File={folder}/nvidia[0-7]\n")
@@ -100,7 +117,7 @@ def running(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def _wait_until_idle(environment: dict[str, str], folder: Path) -> None:
-    end, states = time.monotonic() + 30, ""
+    end, states = time.monotonic() + 60, ""
     while time.monotonic() < end:
         command = ["timeout", "5", "sinfo", "--noheader", "--Node", "--format=%T"]
         states = subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
@@ -108,4 +125,4 @@ def _wait_until_idle(environment: dict[str, str], folder: Path) -> None:
             return
         time.sleep(0.1)
     logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(folder.glob("*.log")))
-    raise RuntimeError(f"the Slurm nodes did not become idle ({states!r}):\n{logs}")
+    raise ClusterError(f"the Slurm nodes did not become idle ({states!r}):\n{logs}")
