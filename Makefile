@@ -20,7 +20,8 @@ $(VENV)/.installed: requirements.lock
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.installed $(NATIVE)
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/maturin develop --release --uv --quiet
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/maturin develop --release --uv --quiet 2>.venv/build.log \
+	    || { cat .venv/build.log; exit 1; }
 	@touch $@
 
 setup: $(VENV)/.installed  ## make .venv and install the pinned packages

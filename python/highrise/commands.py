@@ -43,14 +43,14 @@ COMMANDS: tuple[Command, ...] = (
         path=("fetch",),
         help="fetch models of the catalogue into the cache; each file is verified by its sha256",
         example="highrise fetch qwen2.5-coder-0.5b minilm-l6",
-        run="highrise.up:fetch",
+        run="highrise.core.catalogue_cli:fetch",
         arguments=(Argument(names=("models",), nargs="+", help="names of the catalogue (see `highrise models`)"),),
     ),
     Command(
         path=("models",),
         help="list the model catalogue",
         example="highrise models --json",
-        run="highrise.up:models",
+        run="highrise.core.catalogue_cli:models",
         arguments=(_JSON,),
     ),
 )

@@ -1,0 +1,177 @@
+"""The build of one assistant: which stages it has, in which order, and what each is made from.
+
+Every stage is a folder with a manifest under `.highrise/NAME/`; a stage that is whole and unchanged is reused. Knows the
+floors' entry points and nothing of what they do. One stage, one function, one printed line.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from highrise.align.config import MethodConfig
+from highrise.assistant import Assistant
+from highrise.core.catalogue import locate
+from highrise.core.config import Config
+from highrise.core.manifest import Manifest, build_stage, read_manifest
+from highrise.core.progress import human_seconds
+
+__all__ = ["Built", "build_assistant", "state_folder"]
+
+Counts = Mapping[str, int | float | str]
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """What serving needs: weights, an adapter when one was kept, the index when there is one."""
+
+    weights: Path | None
+    adapter: Path | None
+    index: Path | None
+    embedder: Path | None
+
+
+class _Methods(Config, frozen=True):
+    """The configuration of the align stage: every method in order."""
+
+    methods: tuple[MethodConfig, ...]
+
+
+def say(text: str) -> None:
+    """One line for a person, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def state_folder(assistant: Assistant) -> Path:
+    """Where the stages of this assistant lie, below the current folder."""
+    return Path(".highrise") / assistant.name
+
+
+def build_assistant(assistant: Assistant) -> Built:
+    """Build what is not built and return where it lies; paths in the configuration are relative to the current folder."""
+    state = state_folder(assistant)
+    state.mkdir(parents=True, exist_ok=True)
+    (state.parent / ".gitignore").write_text("*\n")
+    embedder = _embedder(assistant)
+    base = locate(assistant.train.base, download=True, say=say) if assistant.train.base else None
+    data = _data(assistant, state)
+    index = _index(assistant, state, data)
+    weights = base
+    if base is None and assistant.serve.upstream is None:
+        weights = _train(assistant, state, _tokens(assistant, state, data, _tokenizer(assistant, state, data)))
+    adapter = None
+    if assistant.align and weights is not None:
+        adapter = _align(assistant, state, data, weights)
+    return Built(weights=weights, adapter=adapter, index=index, embedder=embedder)
+
+
+def _embedder(assistant: Assistant) -> Path | None:
+    """The embedding weights, fetched when the index wants any."""
+    if not assistant.index.enabled or assistant.index.budget_seconds == 0:
+        return None
+    return locate(assistant.index.embedder, download=True, say=say)
+
+
+def _data(assistant: Assistant, state: Path) -> Path:
+    from highrise.data.build import build_data
+
+    folder = state / "data"
+    _report(folder, *build_data(assistant.data, folder, workers=_cores()))
+    return folder
+
+
+def _index(assistant: Assistant, state: Path, data: Path) -> Path | None:
+    if not assistant.index.enabled:
+        return None
+    from highrise.encode.index_build import build_index
+
+    folder = state / "index"
+    return _stage(
+        folder,
+        assistant.index,
+        {"data": read_manifest(data).fingerprint},
+        lambda out: build_index(assistant.index, data, out, previous=folder if folder.exists() else None),
+    )
+
+
+def _tokenizer(assistant: Assistant, state: Path, data: Path) -> Path:
+    from highrise.encode.train import build_tokenizer
+
+    return _stage(
+        state / "tokenizer",
+        assistant.tokenizer,
+        {"data": read_manifest(data).fingerprint},
+        lambda out: build_tokenizer(assistant.tokenizer, data, out),
+    )
+
+
+def _tokens(assistant: Assistant, state: Path, data: Path, tokenizer: Path) -> Path:
+    from highrise.data.shards import read_documents
+    from highrise.train.corpus import build_corpus
+
+    return _stage(
+        state / "tokens",
+        assistant.train,
+        {"data": read_manifest(data).fingerprint, "tokenizer": read_manifest(tokenizer).fingerprint},
+        lambda out: build_corpus(assistant.train, read_documents(data), tokenizer, out),
+    )
+
+
+def _train(assistant: Assistant, state: Path, tokens: Path) -> Path:
+    from highrise.train.pretrain import pretrain
+
+    return _stage(
+        state / "weights",
+        assistant.train,
+        {"tokens": read_manifest(tokens).fingerprint},
+        lambda out: pretrain(assistant.train, tokens, out, say=say),
+    )
+
+
+def _align(assistant: Assistant, state: Path, data: Path, weights: Path) -> Path | None:
+    """Tune; the adapter folder when it lowered the held-out loss, else None."""
+    from highrise.align.tune import tune
+
+    inputs = {"data": read_manifest(data).fingerprint, "weights": _fingerprint_of_weights(weights)}
+    folder = _stage(
+        state / "align",
+        _Methods(methods=assistant.align),
+        inputs,
+        lambda out: tune(assistant.align, weights, data, out, say=say),
+    )
+    adapter = folder / "adapter"
+    return adapter if adapter.exists() else None
+
+
+def _fingerprint_of_weights(weights: Path) -> str:
+    if weights.is_dir():
+        return read_manifest(weights).fingerprint if (weights / "manifest.json").exists() else str(weights.resolve())
+    status = weights.stat()
+    return f"{weights.name} {status.st_size} {status.st_mtime_ns}"
+
+
+def _cores() -> int:
+    from highrise.compute.machine import detect
+
+    return max(1, detect().cores)
+
+
+def _stage(folder: Path, config: msgspec.Struct, inputs: Mapping[str, str], build: Callable[[Path], Counts]) -> Path:
+    """Run or reuse one stage and print its line."""
+    _report(folder, *build_stage(folder, stage=folder.name, config=config, inputs=inputs, build=build))
+    return folder
+
+
+def _report(folder: Path, manifest: Manifest, reused: bool) -> None:
+    shown = [
+        f"{value:,} {key}"
+        if isinstance(value, int)
+        else f"{key} {value:.4g}"
+        if isinstance(value, float)
+        else f"{key} {value}"
+        for key, value in list(manifest.counts.items())[:6]
+    ]
+    took = "reused" if reused else human_seconds(manifest.seconds)
+    say(f"{folder.name:<10} {took:>8}  {', '.join(shown).replace('_', ' ')}  -> {folder}")

@@ -1,0 +1,1 @@
+"""The presets of `highrise up`: complete descriptions of an assistant, as TOML."""

@@ -1,0 +1,93 @@
+"""Serve an assistant: binds the port, builds what is not built, opens the engine or the upstream, runs the application.
+
+The port is bound first, so that a taken one is found before any work. Knows how the parts are put together, nothing of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from highrise.agent.app import build_app
+from highrise.assistant import Assistant
+from highrise.build import Built, build_assistant, say
+from highrise.check import check
+from highrise.core.errors import HighriseError
+from highrise.core.progress import human_seconds
+from highrise.encode.index import SearchIndex
+from highrise.encode.minilm import MiniLm
+from highrise.serve.backend import Backend
+from highrise.serve.server import address_of, bind, run_app
+
+__all__ = ["serve_assistant"]
+
+
+def serve_assistant(assistant: Assistant, *, check_only: bool) -> int:
+    """Serve until SIGINT or SIGTERM and return 0; with `check_only` ask three questions, return 0 or 1."""
+    failures: list[str] = []
+    with bind(assistant.serve.host, assistant.serve.port) as listener:
+        built = build_assistant(assistant)
+        started = time.monotonic()
+        backend = _open_backend(assistant, built)
+        index = _open_index(built)
+        app = build_app(assistant.agent, backend, index=index, root=Path.cwd())
+        url = address_of(listener)
+
+        def ask() -> None:
+            try:
+                check(url, model=backend.name, completion=assistant.agent.completion, search=index is not None)
+            except (HighriseError, OSError) as error:
+                failures.append(str(error))
+            finally:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        def ready() -> None:
+            say(
+                f"{'serving':<10} {human_seconds(time.monotonic() - started):>8}  {backend.name} on {url} (Ctrl-C stops)"
+            )
+            if check_only:
+                threading.Thread(target=ask, name="check", daemon=True).start()
+
+        try:
+            run_app(app, listener, on_ready=ready)
+        except KeyboardInterrupt:
+            pass
+    for failure in failures:
+        say(f"highrise: {failure}")
+    return 1 if failures else 0
+
+
+def _open_backend(assistant: Assistant, built: Built) -> Backend:
+    serve = assistant.serve
+    if serve.upstream is not None:
+        from highrise.serve.upstream import UpstreamBackend
+
+        return UpstreamBackend(serve.upstream)
+    from highrise.serve.engine import Engine
+    from highrise.serve.engine_backend import EngineBackend
+    from highrise.serve.runner import EngineRunner
+
+    assert built.weights is not None
+    engine = Engine.load(
+        built.weights,
+        weights=serve.weights,
+        adapter=built.adapter,
+        threads=serve.threads,
+        isa=serve.kernels,
+        max_context=serve.max_context,
+    )
+    return EngineBackend(
+        engine,
+        EngineRunner(engine),
+        name=assistant.name,
+        aliases=(assistant.train.base,) if assistant.train.base else (),
+        embedder=None if built.embedder is None else MiniLm.load(built.embedder),
+        max_waiting=serve.max_waiting,
+    )
+
+
+def _open_index(built: Built) -> SearchIndex | None:
+    return None if built.index is None else SearchIndex.open(built.index)
