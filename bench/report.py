@@ -2,7 +2,7 @@
 
 usage: python bench/report.py .benchmarks/latest.json
 
-A benchmark says what it measured in `extra_info`: path, who ("highrise" or the peer), amount and unit a call. Rates are medians.
+A benchmark says what it measured in `extra_info`: path, who ("highrise" or the peer), amount and unit of a call.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The build of one assistant: which stages it has, in which order, and what each is made from.
 
-Every stage is a folder with a manifest under `.highrise/NAME/`; a stage that is whole and unchanged is reused. Knows the
-floors' entry points and nothing of what they do. One stage, one function, one printed line.
+Every stage is a folder with a manifest under `.highrise/NAME/`; a stage that is whole and unchanged is reused. Knows
+the floors' entry points and nothing of what they do. One stage, one function, one printed line.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def state_folder(assistant: Assistant) -> Path:
 
 
 def build_assistant(assistant: Assistant) -> Built:
-    """Build what is not built and return where it lies; paths in the configuration are relative to the current folder."""
+    """Build what is not built and return where it lies; configured paths are relative to the current folder."""
     state = state_folder(assistant)
     state.mkdir(parents=True, exist_ok=True)
     (state.parent / ".gitignore").write_text("*\n")
@@ -165,13 +165,12 @@ def _stage(folder: Path, config: msgspec.Struct, inputs: Mapping[str, str], buil
 
 
 def _report(folder: Path, manifest: Manifest, reused: bool) -> None:
-    shown = [
-        f"{value:,} {key}"
-        if isinstance(value, int)
-        else f"{key} {value:.4g}"
-        if isinstance(value, float)
-        else f"{key} {value}"
-        for key, value in list(manifest.counts.items())[:6]
-    ]
+    shown = [_count(key, value) for key, value in list(manifest.counts.items())[:6]]
     took = "reused" if reused else human_seconds(manifest.seconds)
     say(f"{folder.name:<10} {took:>8}  {', '.join(shown).replace('_', ' ')}  -> {folder}")
+
+
+def _count(key: str, value: float | str) -> str:
+    if isinstance(value, int):
+        return f"{value:,} {key}"
+    return f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"

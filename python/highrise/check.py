@@ -1,7 +1,7 @@
 """`highrise up --check`: asks the running assistant three questions over HTTP and prints what came back, with times.
 
-A ghost text in the middle of a function, a streamed chat answer, a search of the sources. Speaks HTTP only, with the standard
-library, as a stranger's program would. Any refusal or empty answer is an error.
+A ghost text in the middle of a function, a streamed chat answer, a search of the sources. Speaks HTTP only, with the
+standard library, as a stranger's program would. Any refusal or empty answer is an error.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
 
 
 def check(base: str, *, model: str, completion: bool = True, search: bool = True) -> None:
-    """Ask the assistant at `base` ("http://127.0.0.1:8080"); raises `HighriseError` when an answer is wrong or empty."""
+    """Ask the assistant at `base` (such as "http://127.0.0.1:8080"); `HighriseError` for a wrong or empty answer."""
     if completion:
         _check_completion(base, model)
     _check_chat(base, model)

@@ -1,10 +1,11 @@
 """Serve an assistant: binds the port, builds what is not built, opens the engine or the upstream, runs the application.
 
-The port is bound first, so that a taken one is found before any work. Knows how the parts are put together, nothing of them.
+The port is bound first, so that a taken one is found before any work. Knows how the parts fit together.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -51,10 +52,8 @@ def serve_assistant(assistant: Assistant, *, check_only: bool) -> int:
             if check_only:
                 threading.Thread(target=ask, name="check", daemon=True).start()
 
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             run_app(app, listener, on_ready=ready)
-        except KeyboardInterrupt:
-            pass
     for failure in failures:
         say(f"highrise: {failure}")
     return 1 if failures else 0

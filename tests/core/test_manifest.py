@@ -96,6 +96,6 @@ def test_a_damaged_manifest_tells_the_remedy(tmp_path: Path) -> None:
 
 
 def test_a_held_lock_is_one_sentence(tmp_path: Path) -> None:
-    with exclusive(tmp_path / "lock", busy="taken"), pytest.raises(InputError, match="taken"):
-        with exclusive(tmp_path / "lock", busy="taken"):
-            pass
+    held, wanted = (exclusive(tmp_path / "lock", busy="taken") for _ in range(2))
+    with held, pytest.raises(InputError, match="taken"), wanted:
+        pass
