@@ -39,18 +39,22 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
             yield json.loads(line[len(b"data: ") :])
 
 
-def check(base: str, *, model: str, completion: bool = True, search: bool = True) -> None:
-    """Ask the assistant at `base` (such as "http://127.0.0.1:8080"); `HighriseError` for a wrong or empty answer."""
-    if completion:
-        _check_completion(base, model)
+def check(base: str, *, model: str, infill: bool = True, search: bool = True) -> None:
+    """Ask the assistant at `base` (such as "http://127.0.0.1:8080"); `HighriseError` for a wrong or empty answer.
+
+    Without `infill` the model only continues what stands before the cursor.
+    """
+    _check_completion(base, model, infill)
     _check_chat(base, model)
     if search:
         _check_search(base)
 
 
-def _check_completion(base: str, model: str) -> None:
+def _check_completion(base: str, model: str, infill: bool) -> None:
     started = time.monotonic()
-    body: dict[str, object] = {"model": model, "prompt": PREFIX, "suffix": SUFFIX, "max_tokens": 48, "temperature": 0}
+    body: dict[str, object] = {"model": model, "prompt": PREFIX, "max_tokens": 48, "temperature": 0}
+    if infill:
+        body["suffix"] = SUFFIX
     answer = json.loads(_post(base, "/v1/completions", body).read())
     text = answer["choices"][0]["text"]
     print(f"\n1. ghost text, {time.monotonic() - started:.2f} s\n{PREFIX}\033[2m{text}\033[0m{SUFFIX}")

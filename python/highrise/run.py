@@ -32,14 +32,14 @@ def serve_assistant(assistant: Assistant, *, check_only: bool) -> int:
     with bind(assistant.serve.host, assistant.serve.port) as listener:
         built = build_assistant(assistant)
         started = time.monotonic()
-        backend = _open_backend(assistant, built)
+        backend, infill = _open_backend(assistant, built)
         index = _open_index(built)
         app = build_app(assistant.agent, backend, index=index, root=Path.cwd())
         url = address_of(listener)
 
         def ask() -> None:
             try:
-                check(url, model=backend.name, completion=assistant.agent.completion, search=index is not None)
+                check(url, model=backend.name, infill=infill, search=index is not None)
             except (HighriseError, OSError) as error:
                 failures.append(str(error))
             finally:
@@ -59,12 +59,13 @@ def serve_assistant(assistant: Assistant, *, check_only: bool) -> int:
     return 1 if failures else 0
 
 
-def _open_backend(assistant: Assistant, built: Built) -> Backend:
+def _open_backend(assistant: Assistant, built: Built) -> tuple[Backend, bool]:
+    """The engine or the upstream, and whether it fills in the middle."""
     serve = assistant.serve
     if serve.upstream is not None:
         from highrise.serve.upstream import UpstreamBackend
 
-        return UpstreamBackend(serve.upstream)
+        return UpstreamBackend(serve.upstream), assistant.agent.completion
     from highrise.serve.engine import Engine
     from highrise.serve.engine_backend import EngineBackend
     from highrise.serve.runner import EngineRunner
@@ -78,7 +79,7 @@ def _open_backend(assistant: Assistant, built: Built) -> Backend:
         isa=serve.kernels,
         max_context=serve.max_context,
     )
-    return EngineBackend(
+    backend = EngineBackend(
         engine,
         EngineRunner(engine),
         name=assistant.name,
@@ -86,6 +87,7 @@ def _open_backend(assistant: Assistant, built: Built) -> Backend:
         embedder=None if built.embedder is None else MiniLm.load(built.embedder),
         max_waiting=serve.max_waiting,
     )
+    return backend, assistant.agent.completion and engine.prompts.supports_infill
 
 
 def _open_index(built: Built) -> SearchIndex | None:
