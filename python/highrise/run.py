@@ -46,9 +46,8 @@ def serve_assistant(assistant: Assistant, *, check_only: bool) -> int:
                 os.kill(os.getpid(), signal.SIGINT)
 
         def ready() -> None:
-            say(
-                f"{'serving':<10} {human_seconds(time.monotonic() - started):>8}  {backend.name} on {url} (Ctrl-C stops)"
-            )
+            took = human_seconds(time.monotonic() - started)
+            say(f"{'serving':<10} {took:>8}  {backend.name} on {url} (Ctrl-C stops)")
             if check_only:
                 threading.Thread(target=ask, name="check", daemon=True).start()
 

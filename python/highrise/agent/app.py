@@ -140,6 +140,7 @@ def build_app(
         middleware=[DefineMiddleware(_Door, keys=keys, rule=config.keys)],
         request_max_body_size=MAX_BODY,
         on_shutdown=[assistant.close],
+        logging_config=None,
     )
 
 

@@ -190,6 +190,7 @@ def serve_app(backend: Backend, *, keep_alive: float = 15.0) -> Litestar:
         exception_handlers=error_handlers(),
         openapi_config=openapi_config("Highrise: a model over the OpenAI protocol"),
         on_shutdown=[backend.close],
+        logging_config=None,
     )
 
 
