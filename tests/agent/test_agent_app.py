@@ -107,7 +107,7 @@ def test_embeddings_come_from_the_given_embedder(served: tuple[str, Any, OpenInd
 
 def test_ghost_text_is_woven_cut_and_ends_early(served: tuple[str, Any, OpenIndex]) -> None:
     url, backend, _ = served
-    prefix = "import os\nfrom math import sqrt\n\n\ndef add(a, b):\n    "
+    prefix = "import os\nfrom app import answer\n\n\ndef add(a, b):\n    "
     body = {"prompt": prefix, "suffix": "\n", "max_tokens": 60, "path": "src/new.py"}
     answer = HTTP.post(f"{url}/v1/completions", json=body).json()
     assert answer["choices"][0]["text"] == "return a + b"
@@ -123,17 +123,27 @@ def test_ghost_text_is_woven_cut_and_ends_early(served: tuple[str, Any, OpenInde
     assert text == "return a + b"
     infill = {"input_prefix": prefix, "input_suffix": "\n", "n_predict": 60}
     assert HTTP.post(f"{url}/infill", json=infill).json()["content"] == "return a + b"
+    assert answer["usage"]["completion_tokens"] > 0
     raw = HTTP.post(f"{url}/v1/completions", json={**body, "logprobs": 0}).json()
     assert "def other" in raw["choices"][0]["text"]
 
 
 def test_the_prompt_stays_the_same_while_a_line_is_typed(served: tuple[str, Any, OpenIndex]) -> None:
     url, backend, index = served
-    above = "import os\nfrom math import sqrt\n\n\ndef add(a, b):\n"
+    above = "import os\nfrom app import answer\n\n\ndef add(a, b):\n"
     for typed in ("    r", "    re", "    ret"):
         HTTP.post(f"{url}/v1/completions", json={"prompt": above + typed, "suffix": "\n", "path": "x.py"})
-    assert len(index.asked) == 1
+    assert [query for query in index.asked if query != "warm up"] == [
+        "import os\nfrom app import answer\ndef add(a, b):"
+    ]
     assert len({seen[2] for seen in backend.engine.prompts.seen[-3:]}) == 1
+
+
+def test_what_is_merely_nearest_is_left_out(served: tuple[str, Any, OpenIndex]) -> None:
+    url, backend, _ = served
+    body = {"prompt": "import os\nfrom math import sqrt\n\n\ndef add(a, b):\n    ", "suffix": "\n"}
+    HTTP.post(f"{url}/v1/completions", json=body)
+    assert backend.engine.prompts.seen[-1][2] == ()
 
 
 def test_ghost_text_stays_within_its_budget(root: Path) -> None:

@@ -120,6 +120,13 @@ def build_app(
         }
         return JsonAnswer(encode(facts), headers={"x-request-id": request_id(request)})
 
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def warm_up() -> None:
+        # The first search opens vectors and embedder, which would cost the first ghost text its context.
+        if index is not None and len(index):
+            tasks.append(asyncio.create_task(asyncio.to_thread(index.search, "warm up", limit=1)))
+
     page = {file: _page_file(file) for file in ("index.html", *_PAGE_FILES)}
 
     @get("/", include_in_schema=False)
@@ -139,6 +146,7 @@ def build_app(
         openapi_config=openapi_config(f"{name}: the team's assistant"),
         middleware=[DefineMiddleware(_Door, keys=keys, rule=config.keys)],
         request_max_body_size=MAX_BODY,
+        on_startup=[warm_up],
         on_shutdown=[assistant.close],
         logging_config=None,
     )

@@ -29,6 +29,8 @@ from highrise.serve.protocol import (
     CompletionRequest,
     InfillAnswer,
     InfillRequest,
+    StreamOptions,
+    Usage,
     new_id,
     now,
 )
@@ -132,13 +134,18 @@ class AssistantBackend(Wrapper):
         """Continue a prompt; a fill-in is fitted, woven and cut."""
         if not self._is_ghost_text(request):
             return await self.inner.complete(request)
-        text, reason, last = "", "stop", None
-        async for chunk in await self.stream_complete(request):
-            last = chunk
+        text, reason = "", "stop"
+        asked = msgspec.structs.replace(request, stream_options=StreamOptions(include_usage=True))
+        # The count of a text that was cut short is not told by the stream: then it is counted here.
+        usage: Usage | None = None
+        async for chunk in await self.stream_complete(asked):
+            usage = chunk.usage if isinstance(chunk.usage, Usage) else usage
             for choice in chunk.choices:
                 text += choice.text
                 reason = choice.finish_reason or reason
-        usage = last.usage if last is not None and isinstance(last.usage, msgspec.Struct) else msgspec.UNSET
+        if usage is None:
+            prompt = self.count_tokens(str(request.prompt)) + self.count_tokens(request.suffix or "")
+            usage = Usage.of(prompt, self.count_tokens(text))
         if isinstance(request.prompt, str) and text:
             # What was streamed line by line is looked at once more as a whole.
             text = clean(text, prefix=request.prompt, suffix=request.suffix or "", path=request.path)

@@ -37,6 +37,15 @@ _SMALL_TALK = frozenset(
     "hi hello hey thanks thank you yes no ok okay please good morning evening bye great cool nice why how what".split()
 )
 _WORDS = re.compile(r"[A-Za-z_]\w+")
+_DEFINED = re.compile(
+    r"\b(?:def|class|fn|func|function|struct|enum|trait|interface|type|const|let|var)\s+([A-Za-z_]\w+)"
+)
+_COMMON = frozenset(
+    "import from class self return async await else elif while break continue with yield lambda None True False this "
+    "static public private const void struct func function list dict tuple float bool print range value values name "
+    "string args kwargs type isinstance super init __init__ annotations __future__ typing".split()
+)
+_SHARED_NAMES = 3
 
 
 class Context:
@@ -147,7 +156,7 @@ class Context:
                 hits = await self._search(query, 6)
         except TimeoutError:
             return []
-        hits = [hit for hit in hits if path is None or hit.path != path]
+        hits = _relevant(query, [hit for hit in hits if path is None or hit.path != path])
         self._places[place] = hits
         if len(self._places) > _CACHED_PLACES:
             self._places.popitem(last=False)
@@ -177,6 +186,22 @@ def question_of(messages: Sequence[ChatMessage]) -> str:
 def _is_worth_a_search(question: str) -> bool:
     words = [word for word in _WORDS.findall(question) if word.lower() not in _SMALL_TALK]
     return len(words) >= 2 or any("_" in word or not (word.islower() or word.istitle()) for word in words)
+
+
+def _relevant(query: str, hits: Sequence[Hit]) -> list[Hit]:
+    """What helps to write on: pieces that define a name used just above, then pieces that share several of its names.
+
+    The index always finds something, and a small model takes whatever it is shown for the matter at hand: with pieces
+    that are merely the nearest, it completes worse than with none (docs/log/agent.md).
+    """
+    names = {name for name in _WORDS.findall(query) if len(name) > 3} - _COMMON
+    ranked: list[tuple[int, Hit]] = []
+    for hit in hits:
+        if names.intersection(_DEFINED.findall(hit.text)):
+            ranked.append((0, hit))
+        elif len(names.intersection(_WORDS.findall(hit.text))) >= _SHARED_NAMES:
+            ranked.append((1, hit))
+    return [hit for _, hit in sorted(ranked, key=lambda one: one[0])]
 
 
 def _quote(hit: Hit) -> str:
