@@ -1,6 +1,6 @@
-"""HTTP over the engine called directly: time to the first token, and tokens streamed a second, same model, same prompt.
+"""HTTP over the engine called directly: time to the first token, tokens streamed a second, same model, same prompt.
 
-The server is a process of its own, as in use; the client reads raw server-sent events. Equality of the text comes first.
+The server is a process of its own, as in use; the client reads raw server-sent events. Equal text comes first.
 `api-wire` is the server alone, over an engine that costs nothing: what a request and a streamed token cost at most.
 """
 
@@ -94,7 +94,7 @@ def test_api(benchmark: Any, engine: Any, port: int, who: str, tokens: int) -> N
 
 
 def test_overhead_paired(benchmark: Any, engine: Any, port: int) -> None:
-    """The two taken in turn, so that whatever else the machine does hits both; the difference of the medians is kept."""
+    """The two taken in turn, so that whatever else the machine does hits both; the medians' difference is kept."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     times: dict[str, list[float]] = {"engine": [], "http": []}
     for _ in range(60):
@@ -116,9 +116,10 @@ def test_overhead_paired(benchmark: Any, engine: Any, port: int) -> None:
 
 @pytest.mark.parametrize("tokens", [1, 512], ids=["request", "stream"])
 def test_wire(benchmark: Any, tokens: int) -> None:
-    from highrise.serve.http import serve_app
     from tests.serve.listening import listening
     from tests.serve.scripted import scripted_backend
+
+    from highrise.serve.http import serve_app
 
     with listening(serve_app(scripted_backend("x" * tokens, max_context=10_000))) as url:
         connection = http.client.HTTPConnection(url.removeprefix("http://"))

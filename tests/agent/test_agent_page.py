@@ -172,7 +172,8 @@ def test_names_and_roles(page: Any) -> None:
     """What a screen reader needs: every control has a name, the log is live, contrast of text is enough."""
     unnamed = page.evaluate(
         """[...document.querySelectorAll('button, input, textarea, a')].filter((one) =>
-        !(one.getAttribute('aria-label') || one.innerText || one.labels?.length || one.closest('label')?.innerText)).length"""
+        !(one.getAttribute('aria-label') || one.innerText || one.labels?.length ||
+          one.closest('label')?.innerText)).length"""
     )
     assert unnamed == 0
     assert page.locator("[role=log][aria-live=polite]").count() == 1
@@ -183,7 +184,8 @@ def test_names_and_roles(page: Any) -> None:
             """() => {
               const rgb = (text) => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
               const light = (color) => { const [r, g, b] = rgb(color).map((v) => { v /= 255;
-                return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126*r + 0.7152*g + 0.0722*b; };
+                return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+                return 0.2126*r + 0.7152*g + 0.0722*b; };
               const ground = light(getComputedStyle(document.body).backgroundColor);
               return [document.body, document.querySelector('#about'), document.querySelector('.chip')].map((node) => {
                 const ink = light(getComputedStyle(node).color);

@@ -1,4 +1,4 @@
-"""OpenAI's own client against the real engine on smollm2: models, completions, streamed chat with a tool call, vectors."""
+"""OpenAI's own client against the real engine on smollm2: models, completions, a streamed tool call, vectors."""
 
 from __future__ import annotations
 

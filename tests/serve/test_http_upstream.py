@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 
@@ -90,11 +91,11 @@ def test_a_server_that_breaks_off() -> None:
         lines = b'data: {"nonsense":1}\n\n'
         return Response(lines, status_code=200, media_type="text/event-stream")
 
-    with listening(Litestar([models, completions, chat])) as broken:
-        with listening(serve_app(UpstreamBackend(broken))) as address:
-            answer = HTTP.post(f"{address}/v1/completions", json={"prompt": "a"})
-            assert answer.status_code == 502
-            assert "without JSON" in answer.json()["error"]["message"]
-            body = {"messages": [{"role": "user", "content": "a"}], "stream": True}
-            text = HTTP.post(f"{address}/v1/chat/completions", json=body).text
-            assert '"error"' in text
+    with contextlib.ExitStack() as stack:
+        broken = stack.enter_context(listening(Litestar([models, completions, chat])))
+        address = stack.enter_context(listening(serve_app(UpstreamBackend(broken))))
+        answer = HTTP.post(f"{address}/v1/completions", json={"prompt": "a"})
+        assert answer.status_code == 502
+        assert "without JSON" in answer.json()["error"]["message"]
+        body = {"messages": [{"role": "user", "content": "a"}], "stream": True}
+        assert '"error"' in HTTP.post(f"{address}/v1/chat/completions", json=body).text

@@ -1,7 +1,7 @@
 """Floor 7, application: serve's routes with the assistant over them, the agent's own routes, the page, the door.
 
-One Litestar application; the engine may live in this process or behind any OpenAI-compatible server. Knows how the parts
-are put together and nothing of how they work.
+One Litestar application; the engine may live in this process or behind any OpenAI-compatible server. Knows how the
+parts are put together and nothing of how they work.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from litestar import Litestar, Request, get, post
+from litestar.enums import ScopeType
 from litestar.middleware import DefineMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
@@ -189,7 +190,7 @@ class _Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, then hand on."""
-        if scope["type"] == "http" and scope["path"] not in _OPEN and not scope["path"].startswith("/page/"):
+        if scope["type"] == ScopeType.HTTP and scope["path"] not in _OPEN and not scope["path"].startswith("/page/"):
             headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
             client = scope["client"][0] if scope["client"] else None
             refused = admit(headers, client, self._keys, self._rule)

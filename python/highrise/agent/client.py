@@ -65,8 +65,8 @@ class Client:
             answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise InputError(
-                f"no server answers at {self._url} ({error}); start one with `highrise up` or `highrise serve MODEL`, or "
-                "name another with --url"
+                f"no server answers at {self._url} ({error}); start one with `highrise up` or `highrise serve MODEL`, "
+                "or name another with --url"
             ) from error
         if answer.status != 200:
             raise AgentError(_refusal(answer, f"{self._url}{path}"))

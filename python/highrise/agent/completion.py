@@ -13,7 +13,7 @@ import re
 __all__ = ["Cleaner", "clean"]
 
 _SPECIAL = re.compile(
-    r"<\|[a-z_▁]+\|>|<｜[^｜]*｜>|</?(?:fim_prefix|fim_suffix|fim_middle|fim_pad|file_sep|repo_name|s)>"
+    r"<\|[a-z_▁]+\|>|<\uff5c[^\uff5c]*\uff5c>|</?(?:fim_prefix|fim_suffix|fim_middle|fim_pad|file_sep|repo_name|s)>"
     r"|<(?:PRE|SUF|MID|EOT)>|\[(?:PREFIX|SUFFIX|MIDDLE)\]"
 )
 _FENCE = re.compile(r"\A\s*```[\w+-]*[ \t]*\n")

@@ -1,8 +1,8 @@
 """Floor 7, confinement: the last step before a command runs; started as a script, imports nothing of Highrise.
 
-Sets limits on memory, processes, file size and CPU time. Asked for `namespaces`, it first leaves for a user, mount, network
-and process space of its own: no network, everything read-only but the workspace, `.git` and hidden folders of it closed.
-It refuses to run the command when any of that fails. Linux only; knows nothing of which commands are allowed.
+Sets limits on memory, file size, open files and CPU time. Asked for `namespaces`, it first leaves for a user, mount,
+network and process space of its own: no network, everything read-only but the workspace, its `.git` read-only too, and
+hidden folders empty. When any of that fails the command is not run. Linux only; knows nothing of what is allowed.
 
 Usage: python -I confine.py MODE WORKSPACE SECONDS MEGABYTES HIDDEN -- COMMAND...
 """

@@ -1,8 +1,9 @@
 """Floor 7, context: weaves pieces of the indexed sources into prompts, under one budget of tokens.
 
-Chat: pieces that answer the last question stand before it. Ghost text: pieces like the code above the cursor go to the
-prompt's `input_extra`; prefix, suffix and pieces share `completion_context` tokens. What was woven for a place in a file
-stays the same while a line is typed, so that the engine's prefix cache hits at every key. Knows no special tokens.
+Chat: pieces that answer the last question stand before it. Ghost text: pieces that the code above the cursor refers
+to go to the prompt's `input_extra`; prefix, suffix and pieces share `completion_context` tokens. What was woven for a
+place in a file stays the same while a line is typed, so that the engine's prefix cache hits at every key. Knows no
+special tokens.
 """
 
 from __future__ import annotations
@@ -30,20 +31,26 @@ __all__ = ["Context", "question_of"]
 
 _log = logging.getLogger("highrise.agent")
 
+
 _QUERY_LINES = 8
 _CACHED_PLACES = 200
 _PATIENCE = 0.5  # seconds that a ghost text waits for the index; a chat waits as long as it takes
 _SMALL_TALK = frozenset(
-    "hi hello hey thanks thank you yes no ok okay please good morning evening bye great cool nice why how what".split()
+    str.split(
+        "hi hello hey thanks thank you yes no ok okay please good morning evening bye great cool nice why how what"
+    )
 )
 _WORDS = re.compile(r"[A-Za-z_]\w+")
 _DEFINED = re.compile(
     r"\b(?:def|class|fn|func|function|struct|enum|trait|interface|type|const|let|var)\s+([A-Za-z_]\w+)"
 )
 _COMMON = frozenset(
-    "import from class self return async await else elif while break continue with yield lambda None True False this "
-    "static public private const void struct func function list dict tuple float bool print range value values name "
-    "string args kwargs type isinstance super init __init__ annotations __future__ typing".split()
+    str.split(
+        "import from class self return async await else elif while break continue with yield lambda None True "
+        "False this static public private const void struct func function list dict tuple float bool print "
+        "range value values name string args kwargs type isinstance super init __init__ annotations "
+        "__future__ typing"
+    )
 )
 _SHARED_NAMES = 3
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["AgentEvent", "AgentLoop", "AgentRequest"]
 
 _SYSTEM = (
-    "You are the code assistant of a team. Answer from the team's own sources where you can and name the files. Use the "
-    "tools when you need to look something up or to check; when you know enough, answer briefly."
+    "You are the code assistant of a team. Answer from the team's own sources where you can and name the files. Use "
+    "the tools when you need to look something up or to check; when you know enough, answer briefly."
 )
 _LAST = "You have used all your steps. Answer now with what you know."
 

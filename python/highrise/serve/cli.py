@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 from highrise.core.catalogue import locate
 from highrise.core.errors import InputError
@@ -46,7 +47,7 @@ def serve(arguments: argparse.Namespace) -> int:
 def open_engine_backend(
     model: str,
     *,
-    weights: str = "stored",
+    weights: Literal["stored", "int8", "int4"] = "stored",
     threads: int | None = None,
     adapter: str | None = None,
     kernels: str = "auto",

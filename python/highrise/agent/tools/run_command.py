@@ -13,12 +13,14 @@ from highrise.agent.tools.base import ToolError, ToolResult
 __all__ = ["LINTERS", "TESTERS", "RunCommand"]
 
 LINTERS = frozenset(
-    "ruff flake8 pylint mypy pyright black isort bandit eslint prettier tsc shellcheck gofmt clang-format "
-    "cargo-clippy hadolint yamllint".split()
+    str.split(
+        "ruff flake8 pylint mypy pyright black isort bandit eslint prettier tsc shellcheck gofmt clang-format "
+        "cargo-clippy hadolint yamllint"
+    )
 )
 """Programs of the linter."""
 
-TESTERS = frozenset("pytest tox nox jest vitest mocha ctest make ninja".split())
+TESTERS = frozenset(str.split("pytest tox nox jest vitest mocha ctest make ninja"))
 """Programs of the terminal."""
 
 _MODULES = {

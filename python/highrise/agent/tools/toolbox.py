@@ -1,6 +1,6 @@
 """Floor 7, toolbox: the tools that a configuration allows, and the gate through which every call goes.
 
-Checks the arguments against the schema, runs the tool, shortens its output and takes out what the guardrails find in it.
+Checks the arguments against the schema, runs the tool, shortens its output and takes out what the guardrails find.
 """
 
 from __future__ import annotations
