@@ -13,6 +13,7 @@ import functools
 import random
 import re
 import sysconfig
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,7 @@ def datasketch(texts: list[str]) -> list[int]:
     return components(len(texts), pairs)
 
 
+@pytest.mark.benchmark(timer=time.process_time)
 @pytest.mark.parametrize("who", ["highrise", "rensa", "gaoya", "datasketch"])
 def test_text_to_clusters(benchmark: Any, who: str) -> None:
     if who != "highrise":
@@ -166,19 +168,14 @@ def test_text_to_clusters(benchmark: Any, who: str) -> None:
     rounds = 5 if who == "highrise" else 1
     labels = benchmark.pedantic(peer, args=(texts,), rounds=rounds, warmup_rounds=rounds // 5)
     recall, precision = recall_and_precision(labels)
-    benchmark.extra_info = {
-        "path": "near-duplicates",
-        "who": who,
-        "amount": megabytes(),
-        "unit": "MB",
-        "recall": round(recall, 4),
-        "precision": round(precision, 4),
-    }
+    benchmark.extra_info.update(path="near-duplicates", who=who, amount=megabytes(), unit="MB")
+    benchmark.extra_info.update(recall=round(recall, 4), precision=round(precision, 4))
     if who == "highrise":
         assert recall >= 0.98
         assert precision >= 0.98
 
 
+@pytest.mark.benchmark(timer=time.process_time)
 @pytest.mark.parametrize("who", ["highrise", "rensa"])
 def test_signatures_from_ready_input(benchmark: Any, who: str) -> None:
     """Signatures alone. Ours starts from text and so does more; rensa starts from hashed shingles."""
@@ -191,4 +188,4 @@ def test_signatures_from_ready_input(benchmark: Any, who: str) -> None:
         ready = [sorted(set(rust.data.shingle_hashes(text.encode()).tolist())) for text in texts]
         rows = benchmark.pedantic(lambda: sketch.digest_matrix_from_token_hash_sets(ready, PLACES, 42), rounds=1)
         assert rows.len() == len(texts)
-    benchmark.extra_info = {"path": "minhash-signatures", "who": who, "amount": megabytes(), "unit": "MB"}
+    benchmark.extra_info.update(path="minhash-signatures", who=who, amount=megabytes(), unit="MB")

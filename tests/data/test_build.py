@@ -146,6 +146,17 @@ def test_near_duplicates_across_sources_keep_the_first(make_repository: MakeRepo
     assert counts["dropped: near duplicate"] == 30 and counts["documents"] == 30
 
 
+def test_near_duplicates_that_stay_are_on_one_side(make_repository: MakeRepository, tmp_path: Path) -> None:
+    make_repository("a", {f"m{n}.py": module(n) for n in range(30)})
+    make_repository("b", {f"m{n}.py": module(n) + "# copied\n" for n in range(30)})
+    config = DataConfig(sources=(str(tmp_path / "a"), str(tmp_path / "b")), near_duplicate=0, validation=0.1)
+    build_data(config, tmp_path / "data")
+    documents = list(read_documents(tmp_path / "data"))
+    assert len(documents) == 60
+    held = {(document.path, document.split) for document in documents}
+    assert len(held) == 30 and {side for _, side in held} == {"train", "validation"}
+
+
 KILLED = """
 import sys, time
 from pathlib import Path

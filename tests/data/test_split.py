@@ -17,6 +17,8 @@ rows_of = st.lists(
 
 @given(rows_of, st.sampled_from([0.0, 0.02, 0.05, 0.2, 0.5]), st.integers(0, 5))
 def test_properties(rows: list[tuple[str, str, bool]], share: float, seed: int) -> None:
+    related = split_rows(rows, share=share, seed=seed, clusters=[i % 7 for i in range(len(rows))])
+    assert len({(i % 7, side) for i, side in enumerate(related.sides)}) == min(7, len(rows))
     split = split_rows(rows, share=share, seed=seed)
     assert split == split_rows(rows, share=share, seed=seed)
     held = [row for row, side in zip(rows, split.sides, strict=True) if side == "validation"]

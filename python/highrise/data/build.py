@@ -6,6 +6,7 @@ nothing of the command line.
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -33,6 +34,7 @@ __all__ = ["build_data", "build_dataset", "data_inputs"]
 
 _CHUNK_FILES = 256
 _CHUNK_BYTES = 4_000_000
+_RELATIVES = 0.8
 _WORK = "work"
 
 
@@ -80,8 +82,8 @@ def build_dataset(
     kept = np.flatnonzero(files.column("reason").to_numpy(zero_copy_only=False) == "")
     if not len(kept):
         raise InputError(f"none of the {len(files)} files in {', '.join(config.sources)} is usable: {_reasons(files)}")
-    duplicates = _find_duplicates(config, files, kept, parts, workers)
-    files, split = _decide(config, files, kept, duplicates)
+    duplicates, relatives = _find_duplicates(config, files, kept, parts, workers)
+    files, split = _decide(config, files, kept, duplicates, relatives)
     tables = _kept_tables(files, parts)
     num_shards = write_shards(out, tables, shard_bytes=config.shard_bytes)
     write_table(out / "files.parquet", files)
@@ -182,8 +184,12 @@ def _reasons(files: pa.Table) -> str:
 
 def _find_duplicates(
     config: DataConfig, files: pa.Table, kept: np.ndarray, parts: list[Path], workers: int
-) -> Duplicates:
-    """Cluster the texts that passed; the best is the team's own, then the best score, then the first path."""
+) -> tuple[Duplicates, Duplicates]:
+    """Clusters of the texts that passed: those to drop from, and those that a split must keep together.
+
+    They are the same unless near-duplicates are switched off. The best of a cluster is the team's own, then the best
+    score, then the first path.
+    """
     texts = pa.chunked_array(
         [_read_part(part, text=True).column("text").drop_null().combine_chunks() for part in parts]
     )
@@ -199,17 +205,16 @@ def _find_duplicates(
     )
     rank = np.empty(len(kept), dtype=np.int64)
     rank[order] = np.arange(len(kept))
-    return deduplicate(
-        texts,
-        threshold=config.near_duplicate or None,
-        num_perm=config.num_perm,
-        threads=workers,
-        seed=config.seed,
-        rank=rank,
-    )
+    find = functools.partial(deduplicate, texts, num_perm=config.num_perm, threads=workers, seed=config.seed, rank=rank)
+    relatives = find(threshold=config.near_duplicate or _RELATIVES)
+    if config.near_duplicate:
+        return relatives, relatives
+    return find(threshold=None), relatives
 
 
-def _decide(config: DataConfig, files: pa.Table, kept: np.ndarray, duplicates: Duplicates) -> tuple[pa.Table, Split]:
+def _decide(
+    config: DataConfig, files: pa.Table, kept: np.ndarray, duplicates: Duplicates, relatives: Duplicates
+) -> tuple[pa.Table, Split]:
     """Add what became of each duplicate, and the split, to the table of files."""
     reasons = files.column("reason").to_pylist()
     details = files.column("detail").to_pylist()
@@ -219,21 +224,21 @@ def _decide(config: DataConfig, files: pa.Table, kept: np.ndarray, duplicates: D
         for r, p in zip(files.column("repository").to_pylist(), files.column("path").to_pylist(), strict=True)
     ]
     cluster = np.full(len(files), -1, dtype=np.int64)
-    cluster[kept] = duplicates.cluster
+    cluster[kept] = relatives.cluster
     best = {int(duplicates.cluster[i]): int(kept[i]) for i in np.flatnonzero(duplicates.keep)}
     for i in np.flatnonzero(~duplicates.keep):
         row, winner = int(kept[i]), best[int(duplicates.cluster[i])]
         reasons[row] = "duplicate" if hashes[row] == hashes[winner] else "near duplicate"
         details[row] = f"of {names[winner]}"
     chosen = [row for row in range(len(files)) if reasons[row] == ""]
+    files = files.append_column("cluster", pa.array(cluster))
     split = split_documents(files.take(chosen), config)
     sides = [""] * len(files)
     for row, side in zip(chosen, split.sides, strict=True):
         sides[row] = side
     files = files.set_column(files.schema.get_field_index("reason"), "reason", pa.array(reasons))
     files = files.set_column(files.schema.get_field_index("detail"), "detail", pa.array(details))
-    files = files.append_column("cluster", pa.array(cluster)).append_column("split", pa.array(sides))
-    return files, split
+    return files.append_column("split", pa.array(sides)), split
 
 
 def _kept_tables(files: pa.Table, parts: list[Path]) -> Iterator[pa.Table]:

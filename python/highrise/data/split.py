@@ -1,8 +1,7 @@
 """Floor 2, split: which documents are held out, in whole groups, so that relatives stay on one side.
 
 A group is a repository; where one repository would be too much to hold out, a top folder; where that is too much, a
-single document. Own sources and reference material are split apart, so that both sides have both. Documents that are
-near duplicates of each other never reach this module: one of a cluster is left.
+single document. Own sources and reference material are split apart, so that both sides have both.
 """
 
 from __future__ import annotations
@@ -30,13 +29,19 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def split_documents(documents: pa.Table, config: DataConfig) -> Split:
-    """Split a table with the columns `repository`, `path` and `own`."""
+    """Split a table with the columns `repository`, `path`, `own` and `cluster`."""
     rows = list(zip(*(documents.column(name).to_pylist() for name in ("repository", "path", "own")), strict=True))
-    return split_rows(rows, share=config.validation, seed=config.seed)
+    clusters = documents.column("cluster").to_pylist()
+    return split_rows(rows, share=config.validation, seed=config.seed, clusters=clusters)
 
 
-def split_rows(rows: Sequence[tuple[str, str, bool]], *, share: float, seed: int) -> Split:
-    """Split (repository, path, own) rows; with 20 rows or more and a share above 0 the held-out side is never empty."""
+def split_rows(
+    rows: Sequence[tuple[str, str, bool]], *, share: float, seed: int, clusters: Sequence[int] | None = None
+) -> Split:
+    """Split (repository, path, own) rows; with 20 rows or more and a share above 0 the held-out side is never empty.
+
+    Rows of one cluster of near duplicates never stand on both sides: relatives of a held-out row are held out with it.
+    """
     sides = ["train"] * len(rows)
     levels: dict[str, str] = {}
     if share <= 0:
@@ -48,6 +53,9 @@ def split_rows(rows: Sequence[tuple[str, str, bool]], *, share: float, seed: int
         chosen, levels[label] = _hold_out(rows, members, share, seed)
         for index in chosen:
             sides[index] = "validation"
+    if clusters is not None:
+        held = {cluster for cluster, side in zip(clusters, sides, strict=True) if side == "validation"}
+        sides = ["validation" if cluster in held else "train" for cluster in clusters]
     return Split(sides=sides, levels=levels)
 
 

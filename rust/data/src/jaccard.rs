@@ -26,7 +26,7 @@ impl ShingleSet {
 
     /// Forget everything and make room for about `expected` hashes.
     fn reset(&mut self, expected: usize) {
-        let capacity = (2 * expected).next_power_of_two().max(64);
+        let capacity = (expected + expected / 3).next_power_of_two().max(64);
         self.slots.clear();
         self.slots.resize(capacity, 0);
         self.shift = 64 - capacity.trailing_zeros();
