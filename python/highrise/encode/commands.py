@@ -29,7 +29,7 @@ TOKENIZER_COMMANDS: tuple[Command, ...] = (
     Command(
         path=("encode", "decode"),
         help="Turn token ids (numbers with blanks or commas between, or a JSON list) back into text.",
-        example="echo 750 23811 | highrise encode decode -",
+        example="highrise encode decode ids.txt",
         run="highrise.encode.cli_tokenize:decode",
         arguments=(_FILES, _MODEL),
     ),

@@ -1,0 +1,111 @@
+"""The commands of the tokenizer half, as a user types them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from highrise.cli import main
+from highrise.encode import Tokenizer
+from highrise.encode.packed import PackedTokens
+from highrise.encode.prompt import PromptFormat
+from tests.encode.vocabularies import made
+
+TEXT = "def f(x):\n    return x  # ünï <|im_end|>\n"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    made("qwen2").save(tmp_path / "tokenizer.json")
+    return str(tmp_path / "tokenizer.json")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source.py"
+    path.write_text(TEXT)
+    return path
+
+
+def test_ids_and_back(
+    model: str, source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["encode", "ids", "-t", model, str(source)]) == 0
+    printed = capsys.readouterr().out
+    assert [int(word) for word in printed.split()] == made("qwen2").encode(TEXT)
+    assert main(["encode", "ids", "-t", model, "--special", "--json", str(source)]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed == [{"file": str(source), "ids": made("qwen2").encode(TEXT, special="all")}]
+    for spelled in (printed, json.dumps(listed[0]["ids"])):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(spelled.encode())))
+        assert main(["encode", "decode", "-t", model, "-"]) == 0
+        assert capsys.readouterr().out == TEXT
+
+
+def test_count(model: str, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["encode", "count", "-t", model, "--json", str(source)]) == 0
+    expected = {"file": str(source), "tokens": made("qwen2").count(TEXT), "bytes": len(TEXT.encode())}
+    assert json.loads(capsys.readouterr().out) == [expected]
+    assert main(["encode", "count", "-t", model, str(source), str(source)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("total")
+
+
+def test_train_then_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out, packed = tmp_path / "texts", tmp_path / "tokenizer", tmp_path / "x.tokens"
+    (folder / ".hidden").mkdir(parents=True)
+    (folder / ".hidden" / "no.txt").write_text("hidden")
+    for name in ("a", "b"):
+        (folder / f"{name}.txt").write_text(f"the {name} sat on the mat, " * 30)
+    (folder / "c.bin").write_bytes(b"\xff\xfe")
+    assert main(["encode", "train", "--vocabulary", "300", "-o", str(out), str(folder)]) == 0
+    captured = capsys.readouterr()
+    assert (
+        ("skipped 1 of 3 files that are no UTF-8 text" in captured.err
+        and "MB/s" in captured.out)
+        or "B/s" in captured.out
+    )
+    tokenizer = Tokenizer.for_weights(out)
+    assert tokenizer.vocab_size <= 300
+    assert (
+        PromptFormat.for_weights(out, tokenizer).chat([{"role": "user", "content": "x"}]).text.endswith("assistant\n")
+    )
+    assert main(["encode", "pack", "-t", str(out), "-o", str(packed), "--json", str(folder)]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    tokens = PackedTokens(packed)
+    assert (counts["tokens"], counts["documents"]) == (len(tokens.tokens), len(tokens)) and len(tokens) == 2
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    for index, name in enumerate("ab"):
+        assert tokens.document(index).tolist() == [*tokenizer.encode(f"the {name} sat on the mat, " * 30), end]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ids", "missing.txt"], "cannot read missing.txt: No such file or directory"),
+        (["ids", "-t", "no-such-model", "pyproject.toml"], "no-such-model"),
+        (["train", "-o", "x", "missing"], "there is no missing"),
+        (["train", "-o", "x", "--vocabulary", "9", "tests"], "vocabulary = 9 is too small"),
+        (["pack", "-o", "x", "--split", "train", "tests"], "--split needs a data folder, and tests is none"),
+    ],
+)
+def test_bad_input_leaves_with_2(
+    arguments: list[str], message: str, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb, *rest = arguments
+    given = [] if verb == "train" or "-t" in rest else ["-t", model]
+    assert main(["encode", verb, *given, *rest]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_text_that_is_not_utf8_and_ids_that_are_none(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad").write_bytes(b"a\xff")
+    assert main(["encode", "count", "-t", model, str(tmp_path / "bad")]) == 2
+    assert "bad is no UTF-8 text" in capsys.readouterr().err
+    (tmp_path / "words").write_text("1 two")
+    assert main(["encode", "decode", "-t", model, str(tmp_path / "words")]) == 2
+    assert "holds something that is no token id" in capsys.readouterr().err
