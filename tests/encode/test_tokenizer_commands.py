@@ -63,10 +63,8 @@ def test_train_then_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["encode", "train", "--vocabulary", "300", "-o", str(out), str(folder)]) == 0
     captured = capsys.readouterr()
     assert (
-        ("skipped 1 of 3 files that are no UTF-8 text" in captured.err
-        and "MB/s" in captured.out)
-        or "B/s" in captured.out
-    )
+        "skipped 1 of 3 files that are no UTF-8 text" in captured.err and "MB/s" in captured.out
+    ) or "B/s" in captured.out
     tokenizer = Tokenizer.for_weights(out)
     assert tokenizer.vocab_size <= 300
     assert (

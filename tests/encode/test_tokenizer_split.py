@@ -8,26 +8,32 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from highrise.core.errors import InputError
 from highrise.core.native import rust
-from tests.encode.vocabularies import SCHEMES, corpus, texts
+from tests.encode.vocabularies import FRAGMENTS, SCHEMES, corpus, texts
 from tests.reference import bpe
 
+PLAIN = [fragment for fragment in FRAGMENTS if fragment.isascii()]
+"""Long runs of these go through the blocks of 64 bytes."""
 GOLDEN = Path(__file__).parents[1] / "golden" / "tokenizer_split.json"
 
 
-def pieces(text: str, scheme: str) -> list[str]:
+def pieces(text: str, scheme: str, *, blocks: bool = True) -> list[str]:
     content = text.encode()
-    ends = rust.split_pieces(text, scheme)
+    ends = rust.split_pieces(text, scheme, blocks=blocks)
     return [content[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @settings(max_examples=150, deadline=None)
-@given(text=texts())
-def test_split_is_that_of_the_regular_expression(scheme: str, text: str) -> None:
-    assert pieces(text, scheme) == bpe.split(text, scheme)
+@given(text=texts(), plain=st.lists(st.sampled_from(PLAIN), max_size=80).map("".join))
+def test_split_is_that_of_the_regular_expression(scheme: str, text: str, plain: str) -> None:
+    for whole in (text, plain + text + plain):
+        expected = bpe.split(whole, scheme)
+        assert pieces(whole, scheme) == expected
+        assert pieces(whole, scheme, blocks=False) == expected
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -1,6 +1,7 @@
 //! Floor 3, encode: exact byte-level BPE, encoding and training. Knows nothing of Python or prompts.
 
 pub mod alphabet;
+mod blocks;
 mod cache;
 pub mod count;
 pub mod error;

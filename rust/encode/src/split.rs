@@ -4,11 +4,12 @@
 //! The patterns are regular expressions with backtracking; each branch below says which alternative it is and why the
 //! first match of the expression ends there.
 
+use crate::blocks;
 use crate::unicode::{classes, LETTER, LOWER, NEWLINE, NUMBER, NUM_CODE_POINTS, SPACE, UPPER};
 
 /// How a run of letters is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Words {
+pub(crate) enum Words {
     /// ` ?\p{L}+`
     AfterBlank,
     /// `[^\r\n\p{L}\p{N}]?\p{L}+`
@@ -19,7 +20,7 @@ enum Words {
 
 /// How a run of digits is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Numbers {
+pub(crate) enum Numbers {
     /// ` ?\p{N}+`
     AfterBlank,
     /// `\p{N}{1,n}`
@@ -30,18 +31,18 @@ enum Numbers {
 
 /// What differs between the patterns.
 #[derive(Debug, Clone, Copy)]
-struct Rules {
-    words: Words,
-    numbers: Numbers,
+pub(crate) struct Rules {
+    pub(crate) words: Words,
+    pub(crate) numbers: Numbers,
     /// `'s` also as `'S` and `'ſ`.
-    contractions_any_case: bool,
+    pub(crate) contractions_any_case: bool,
     /// What may follow other characters: `[\r\n]*` or `[\r\n/]*`.
-    newlines_after_other: bool,
-    slash_after_other: bool,
+    pub(crate) newlines_after_other: bool,
+    pub(crate) slash_after_other: bool,
     /// `\s*[\r\n]+`
-    blank_lines: bool,
+    pub(crate) blank_lines: bool,
     /// `\s++$` before it: blanks at the end of the text stay whole.
-    whole_end: bool,
+    pub(crate) whole_end: bool,
 }
 
 const GPT2: Rules = Rules {
@@ -109,31 +110,64 @@ impl Scheme {
     /// Cuts `text` from byte `start` on and writes the end of each piece to `ends`, until `ends` is full or the text is
     /// at its end. Returns the number of pieces; when it is less than `ends.len()` all text was cut.
     pub fn split(self, text: &str, start: usize, ends: &mut [usize]) -> usize {
-        match self {
-            Scheme::Gpt2 => split_by::<0>(text, start, ends),
-            Scheme::Smollm => split_by::<1>(text, start, ends),
-            Scheme::Cl100k => split_by::<2>(text, start, ends),
-            Scheme::Llama3 => split_by::<3>(text, start, ends),
-            Scheme::Qwen2 => split_by::<4>(text, start, ends),
-            Scheme::O200k => split_by::<5>(text, start, ends),
+        self.split_on(Path::Blocks, text, start, ends)
+    }
+
+    /// The same on a path of one's choice; every path gives the same pieces.
+    pub fn split_on(self, path: Path, text: &str, start: usize, ends: &mut [usize]) -> usize {
+        match (self, path) {
+            (Scheme::Gpt2, Path::Blocks) => split_by::<0, true>(text, start, ends),
+            (Scheme::Smollm, Path::Blocks) => split_by::<1, true>(text, start, ends),
+            (Scheme::Cl100k, Path::Blocks) => split_by::<2, true>(text, start, ends),
+            (Scheme::Llama3, Path::Blocks) => split_by::<3, true>(text, start, ends),
+            (Scheme::Qwen2, Path::Blocks) => split_by::<4, true>(text, start, ends),
+            (Scheme::O200k, Path::Blocks) => split_by::<5, true>(text, start, ends),
+            (Scheme::Gpt2, Path::Scanner) => split_by::<0, false>(text, start, ends),
+            (Scheme::Smollm, Path::Scanner) => split_by::<1, false>(text, start, ends),
+            (Scheme::Cl100k, Path::Scanner) => split_by::<2, false>(text, start, ends),
+            (Scheme::Llama3, Path::Scanner) => split_by::<3, false>(text, start, ends),
+            (Scheme::Qwen2, Path::Scanner) => split_by::<4, false>(text, start, ends),
+            (Scheme::O200k, Path::Scanner) => split_by::<5, false>(text, start, ends),
         }
     }
+}
+
+/// How text is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// ASCII by blocks of 64 bytes where the processor can, all else by the scanner.
+    Blocks,
+    /// Character by character.
+    Scanner,
 }
 
 /// In the order of the enum: a constant index makes each scheme its own machine code.
 const TABLE: [Rules; 6] = [GPT2, SMOLLM, CL100K, LLAMA3, QWEN2, O200K];
 
-fn split_by<const SCHEME: usize>(text: &str, start: usize, ends: &mut [usize]) -> usize {
+fn split_by<const SCHEME: usize, const BLOCKS: bool>(text: &str, start: usize, ends: &mut [usize]) -> usize {
     let scanner = Scanner { text: text.as_bytes(), classes: classes() };
-    let mut at = start;
-    for (count, end) in ends.iter_mut().enumerate() {
-        if at >= text.len() {
-            return count;
+    let rules = &TABLE[SCHEME];
+    let (mut at, mut count) = (start, 0);
+    while at < text.len() && count < ends.len() {
+        if BLOCKS && count + blocks::BLOCK <= ends.len() {
+            let contraction = |place| scanner.contraction(place, rules.contractions_any_case);
+            let mut starts = blocks::starts(scanner.text, at, rules, contraction);
+            if starts != 0 {
+                let base = at;
+                while starts != 0 {
+                    at = base + starts.trailing_zeros() as usize;
+                    starts &= starts - 1;
+                    ends[count] = at;
+                    count += 1;
+                }
+                continue;
+            }
         }
-        at = scanner.next_end(at, &TABLE[SCHEME]);
-        *end = at;
+        at = scanner.next_end(at, rules);
+        ends[count] = at;
+        count += 1;
     }
-    ends.len()
+    count
 }
 
 struct Scanner<'text> {

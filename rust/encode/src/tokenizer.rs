@@ -60,7 +60,7 @@ struct Worker {
 }
 
 /// Pieces that are cut, then looked up, then written: far enough ahead for a prefetch, small enough for the first cache.
-const CHUNK: usize = 128;
+const CHUNK: usize = 256;
 
 impl Tokenizer {
     /// Puts the parts together; `nfc` normalises text first, as some Hugging Face files ask for.

@@ -18,11 +18,11 @@ fn expected() -> Vec<u8> {
         (r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]", LOWER),
     ];
     for (pattern, bit) in patterns {
-        let hir = regex_syntax::parse(pattern).unwrap();
+        let hir = regex_syntax::parse(pattern).expect("the pattern is valid");
         let HirKind::Class(Class::Unicode(class)) = hir.kind() else { panic!("{pattern} is no class") };
         for range in class.iter() {
-            for code_point in range.start() as usize..=range.end() as usize {
-                table[code_point] |= bit;
+            for class in &mut table[range.start() as usize..=range.end() as usize] {
+                *class |= bit;
             }
         }
     }
@@ -52,14 +52,15 @@ fn write_the_ranges() {
             if table[first] != 0 {
                 let item = format!("(0x{first:x}, 0x{:x}, {}),", at - 1, table[first]);
                 if line.len() + item.len() > 114 {
-                    writeln!(text, "    {}", line.trim_end()).unwrap();
+                    writeln!(text, "    {}", line.trim_end()).expect("writing to a string");
                     line.clear();
                 }
-                write!(line, "{item} ").unwrap();
+                write!(line, "{item} ").expect("writing to a string");
             }
             first = at;
         }
     }
-    writeln!(text, "    {}\n];", line.trim_end()).unwrap();
-    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/unicode_ranges.rs"), text).unwrap();
+    writeln!(text, "    {}\n];", line.trim_end()).expect("writing to a string");
+    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/unicode_ranges.rs"), text)
+        .expect("the source folder can be written");
 }

@@ -8,6 +8,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use highrise_encode::alphabet::Alphabet;
 use highrise_encode::count::PieceCounts;
 use highrise_encode::special::SpecialMatcher;
+use highrise_encode::split::Path;
 use highrise_encode::stream::Utf8Stream;
 use highrise_encode::tokenizer::Offsets;
 use highrise_encode::{Allowed, Error, Scheme, SpecialToken, Tokenizer, Vocabulary};
@@ -391,13 +392,15 @@ impl BytePairTrainer {
     }
 }
 
-/// Ends of the pieces that a split pattern cuts a text into, in bytes.
+/// Ends of the pieces that a split pattern cuts a text into, in bytes; by blocks or character by character.
 #[pyfunction]
-fn split_pieces(py: Python<'_>, text: &str, scheme: &str) -> PyResult<Vec<usize>> {
+#[pyo3(signature = (text, scheme, *, blocks=true))]
+fn split_pieces(py: Python<'_>, text: &str, scheme: &str, blocks: bool) -> PyResult<Vec<usize>> {
     let scheme = scheme_of(py, scheme)?;
+    let path = if blocks { Path::Blocks } else { Path::Scanner };
     run(py, true, || {
-        let mut ends = vec![0; text.len()];
-        let count = scheme.split(text, 0, &mut ends);
+        let mut ends = vec![0; text.len() + 64];
+        let count = scheme.split_on(path, text, 0, &mut ends);
         ends.truncate(count);
         Ok(ends)
     })
