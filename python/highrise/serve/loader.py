@@ -6,6 +6,7 @@ scheduling. An adapter in PEFT's format runs beside the weights and is merged in
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -167,11 +168,21 @@ def make_decoder(
     )
     for name, tensor in file.tensors.items():
         rows, cols = (tensor.shape[0], 1) if len(tensor.shape) == 1 else tensor.shape
+        raw = tensor.raw()
         try:
-            decoder.set_tensor(name, np.ascontiguousarray(tensor.raw()), tensor.type, rows, cols, weights)
+            decoder.set_tensor(name, raw, tensor.type, rows, cols, weights)
         except (ValueError, KeyError) as error:
             raise InputError(f"{file.path} cannot be run: {error}") from error
+        _let_go(raw)
     missing = decoder.missing()
     if missing is not None:
         raise InputError(f"{file.path} lacks the tensor {missing}")
     return decoder
+
+
+def _let_go(raw: object) -> None:
+    """Drop the pages of a mapped file that was read, so that file and tiles are not both resident at the peak."""
+    while raw is not None and not isinstance(raw, mmap.mmap):
+        raw = getattr(raw, "base", None) if isinstance(raw, np.ndarray) else getattr(raw, "obj", None)
+    if raw is not None and hasattr(raw, "madvise"):
+        raw.madvise(mmap.MADV_DONTNEED)
