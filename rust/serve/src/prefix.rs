@@ -1,9 +1,9 @@
 //! The prefix cache: finds the page that holds given tokens after a given prefix.
 //!
-//! Every registered page has a serial number that is never used again. A page is known by the serial of the page before it
-//! (or by the salt of its tenant, for the first) and its own tokens, and both are compared on every hit: equal hashes of
-//! different content cost a comparison and nothing else. The table is chained through the pages, sized once, and never
-//! grows or moves. Knows nothing of who holds a page.
+//! A chain of hashes over full pages chooses the bucket. Every registered page has a serial number that is never used
+//! again; a page is known by the serial of the page before it (or by the salt of its tenant, for the first) and its own
+//! tokens, and both are compared on every hit: equal hashes of different content cost a comparison and nothing else. The
+//! table is chained through the pages, sized once, and never grows or moves. Knows nothing of who holds a page.
 
 use crate::pages::NONE;
 
@@ -67,14 +67,31 @@ impl Prefix {
         self.entries[page as usize].serial
     }
 
-    fn bucket(&self, parent: u64, tokens: &[u32]) -> u32 {
-        let mut hash = mix(parent ^ self.seed, 0x9e37_79b9_7f4a_7c15);
+    /// The hash before the first page of a sequence with this salt.
+    pub fn start(&self, salt: u64) -> u64 {
+        mix(salt ^ self.seed, 0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// The hash of one page of tokens after a beginning with the hash `before`.
+    pub fn chain(&self, before: u64, tokens: &[u32]) -> u64 {
+        let mut hash = before ^ self.seed;
         for pair in tokens.chunks(2) {
             let low = u64::from(pair[0]);
             let high = pair.get(1).map_or(0, |token| u64::from(*token));
             hash = mix(hash ^ (low | high << 32), 0xd6e8_feb8_6659_fd93);
         }
-        (mix(hash ^ self.seed, 0xa076_1d64_78bd_642f) & self.mask) as u32
+        mix(hash ^ self.seed, 0xa076_1d64_78bd_642f)
+    }
+
+    fn bucket(&self, hash: u64) -> u32 {
+        (hash & self.mask) as u32
+    }
+
+    /// Tells the memory that the bucket of `hash` and what is kept of `page` will be wanted soon.
+    pub fn prefetch(&self, hash: u64, page: u32) {
+        touch_soon(&self.buckets, self.bucket(hash) as usize);
+        touch_soon(&self.entries, page as usize);
+        touch_soon(&self.tokens, page as usize * self.page_size);
     }
 
     fn stored(&self, page: u32) -> &[u32] {
@@ -94,18 +111,18 @@ impl Prefix {
         None
     }
 
-    /// The registered page that holds these tokens (one full page of them) after `parent`.
-    pub fn find(&self, parent: u64, tokens: &[u32]) -> Option<u32> {
-        self.find_in(self.bucket(parent, tokens), parent, tokens)
+    /// The registered page that holds these tokens (one full page of them) after `parent`; `hash` is the chain's.
+    pub fn find(&self, hash: u64, parent: u64, tokens: &[u32]) -> Option<u32> {
+        self.find_in(self.bucket(hash), parent, tokens)
     }
 
     /// Registers a computed page unless the same content is known already; the serial of whichever page stands for it.
-    pub fn register(&mut self, page: u32, parent: u64, tokens: &[u32]) -> u64 {
+    pub fn register(&mut self, page: u32, hash: u64, parent: u64, tokens: &[u32]) -> u64 {
         let entry = self.entries[page as usize];
         if entry.serial != 0 {
             return entry.serial;
         }
-        let bucket = self.bucket(parent, tokens);
+        let bucket = self.bucket(hash);
         if let Some(known) = self.find_in(bucket, parent, tokens) {
             return self.entries[known as usize].serial;
         }
@@ -141,6 +158,18 @@ impl Prefix {
     }
 }
 
+/// Asks for the cache line of one element; an index out of range is ignored.
+fn touch_soon<T>(items: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(item) = items.get(index) {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        // SAFETY: SSE is part of every x86-64, and a prefetch reads nothing; the address lies inside `items`.
+        unsafe { _mm_prefetch(std::ptr::from_ref(item).cast(), _MM_HINT_T0) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (items, index);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,28 +177,31 @@ mod tests {
     #[test]
     fn content_and_history_must_both_agree() {
         let mut prefix = Prefix::new(8, 2, 7);
-        let first = prefix.register(0, Prefix::root(0), &[1, 2]);
-        let second = prefix.register(1, first, &[3, 4]);
-        assert_eq!(prefix.find(Prefix::root(0), &[1, 2]), Some(0));
-        assert_eq!(prefix.find(first, &[3, 4]), Some(1));
-        assert_eq!(prefix.find(Prefix::root(1), &[1, 2]), None);
-        assert_eq!(prefix.find(Prefix::root(0), &[3, 4]), None);
-        assert_eq!(prefix.register(5, first, &[3, 4]), second, "a duplicate keeps the first page");
+        let (root, other) = (Prefix::root(0), Prefix::root(1));
+        let one = prefix.chain(prefix.start(0), &[1, 2]);
+        let two = prefix.chain(one, &[3, 4]);
+        let first = prefix.register(0, one, root, &[1, 2]);
+        let second = prefix.register(1, two, first, &[3, 4]);
+        assert_eq!(prefix.find(one, root, &[1, 2]), Some(0));
+        assert_eq!(prefix.find(two, first, &[3, 4]), Some(1));
+        assert_eq!(prefix.find(one, other, &[1, 2]), None, "another tenant, even with the same hash");
+        assert_eq!(prefix.find(two, root, &[3, 4]), None, "another beginning, even with the same hash");
+        assert_eq!(prefix.find(one, root, &[3, 4]), None, "other tokens, even with the same hash");
+        assert_eq!(prefix.register(5, two, first, &[3, 4]), second, "a duplicate keeps the first page");
         assert!(!prefix.forget(5));
     }
 
     #[test]
     fn a_full_bucket_is_still_right() {
         let mut prefix = Prefix::new(64, 1, 3);
-        prefix.mask = 0;
         for page in 0..64 {
-            prefix.register(page, Prefix::root(9), &[page]);
+            prefix.register(page, 5, Prefix::root(9), &[page]);
         }
         for page in (0..64).step_by(3) {
             assert!(prefix.forget(page));
         }
         for page in 0..64 {
-            assert_eq!(prefix.find(Prefix::root(9), &[page]), (page % 3 != 0).then_some(page));
+            assert_eq!(prefix.find(5, Prefix::root(9), &[page]), (page % 3 != 0).then_some(page));
         }
     }
 }

@@ -16,6 +16,8 @@ struct Sequence {
     num_committed: usize,
     /// Serial of the last committed page.
     serial: u64,
+    /// Hash of all committed pages.
+    hash: u64,
     /// Leading pages given back by the sliding window.
     num_slid: usize,
     pinned: bool,
@@ -146,8 +148,10 @@ impl PageAllocator {
     pub fn lookup(&self, tokens: &[u32], salt: u64) -> usize {
         let full = tokens.len().saturating_sub(1) / self.page_size;
         let mut serial = Prefix::root(salt);
+        let mut hash = self.prefix.start(salt);
         for (index, chunk) in tokens.chunks_exact(self.page_size).take(full).enumerate() {
-            match self.prefix.find(serial, chunk) {
+            hash = self.prefix.chain(hash, chunk);
+            match self.prefix.find(hash, serial, chunk) {
                 Some(page) => serial = self.prefix.serial(page),
                 None => return index * self.page_size,
             }
@@ -165,9 +169,11 @@ impl PageAllocator {
         let reusable = (tokens.len() - 1) / self.page_size;
         let mut pages = Vec::with_capacity(total + 1);
         let mut serial = Prefix::root(salt);
+        let mut hash = self.prefix.start(salt);
         for chunk in tokens.chunks_exact(self.page_size).take(reusable) {
-            let Some(page) = self.prefix.find(serial, chunk) else { break };
-            serial = self.prefix.serial(page);
+            let next = self.prefix.chain(hash, chunk);
+            let Some(page) = self.prefix.find(next, serial, chunk) else { break };
+            (hash, serial) = (next, self.prefix.serial(page));
             self.pages.hold(page);
             pages.push(page);
         }
@@ -192,6 +198,7 @@ impl PageAllocator {
             tokens: tokens.to_vec(),
             num_committed: num_shared,
             serial,
+            hash,
             num_slid: 0,
             pinned: false,
         });
@@ -234,13 +241,22 @@ impl PageAllocator {
         if num_computed > length {
             return Err(Error::BeyondEnd { asked: num_computed, length });
         }
-        while (sequence.num_committed + 1) * page_size <= num_computed {
-            let index = sequence.num_committed;
-            let tokens = &sequence.tokens[index * page_size..(index + 1) * page_size];
-            if sequence.pages[index] == NONE {
-                break;
-            }
-            sequence.serial = prefix.register(sequence.pages[index], sequence.serial, tokens);
+        let first = sequence.num_committed;
+        let ready = sequence.tokens[first * page_size..].chunks_exact(page_size).zip(&sequence.pages[first..]);
+        let ready = ready.take((num_computed / page_size).saturating_sub(first));
+        let mut hash = sequence.hash;
+        // Hash all, then register all: the memory of a page is on its way while the next one is hashed.
+        let hashes: Vec<u64> = ready
+            .clone()
+            .map(|(tokens, page)| {
+                hash = prefix.chain(hash, tokens);
+                prefix.prefetch(hash, *page);
+                hash
+            })
+            .collect();
+        for ((tokens, page), hash) in ready.zip(hashes) {
+            sequence.serial = prefix.register(*page, hash, sequence.serial, tokens);
+            sequence.hash = hash;
             sequence.num_committed += 1;
         }
         Ok(())
@@ -257,6 +273,7 @@ impl PageAllocator {
             tokens: source.tokens.clone(),
             num_committed: source.num_committed,
             serial: source.serial,
+            hash: source.hash,
             num_slid: source.num_slid,
             pinned: false,
         };
@@ -272,6 +289,7 @@ impl PageAllocator {
             tokens: source.tokens[..num_pages * self.page_size].to_vec(),
             num_committed: num_pages,
             serial: source.serial,
+            hash: source.hash,
             num_slid: source.num_slid.min(num_pages),
             pinned: true,
         };
