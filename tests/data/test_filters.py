@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import time
 
 import pytest
 from hypothesis import given
@@ -215,3 +216,27 @@ def test_a_quality_limit_drops() -> None:
 def test_no_bytes_break_the_cleaner(data: bytes) -> None:
     record = clean("a.py", data)
     assert record.text is None or record.text.encode()
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "(",
+        "a_",
+        "token=",
+        "-----BEGIN PRIVATE KEY-----\n",
+        "1.",
+        "a://b:",
+        "\"\"\"\n'''\n",
+        "_secret_",
+        "/*",
+        "<!--",
+        "1+",
+    ],
+)
+@pytest.mark.parametrize("path", ["a.py", "a.js", "a.md"])
+def test_no_text_takes_long(unit: str, path: str) -> None:
+    """Every pattern stays linear on what would make a careless one quadratic."""
+    started = time.process_time()
+    clean(path, (unit * (200_000 // len(unit))).encode())
+    assert time.process_time() - started < 5

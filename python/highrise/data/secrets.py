@@ -31,9 +31,8 @@ RULES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ("JWT", ("eyJ",), re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}")),
     ("PASSWORD", ("://",), re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@'\"<>{}$]{1,64}:(?P<secret>[^\s:/@'\"<>{}$%*]{3,128})@[\w.-]")),
 )  # fmt: skip
-_PRIVATE_KEY = re.compile(
-    r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?P<body>.*?)-----END (?:[A-Z0-9]+ )*PRIVATE KEY", re.S
-)
+_KEY_BEGIN = re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_END = re.compile(r"-----END (?:[A-Z0-9]+ ){0,4}PRIVATE KEY")
 _KEY_LINE = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/=]{16,}")
 _ASSIGNMENT = re.compile(
     r"""(?ix)
@@ -85,10 +84,10 @@ def redact(text: str) -> tuple[str, dict[str, int]]:
         if any(hint in text for hint in hints):
             text = pattern.sub(lambda match, kind=kind: _replace(match, kind, found), text)  # type: ignore[misc]
     if "PRIVATE KEY" in text:
-        text = _PRIVATE_KEY.sub(lambda match: _redact_key(match, found), text)
+        text = _redact_keys(text, found)
     if _ASSIGNMENT_HINT.search(text):
         text = _ASSIGNMENT.sub(lambda match: _redact_value(match, found), text)
-    return text, dict(found)
+    return text, {kind: count for kind, count in found.items() if count}
 
 
 def _replace(match: re.Match[str], kind: str, found: Counter[str]) -> str:
@@ -108,12 +107,17 @@ def _replace(match: re.Match[str], kind: str, found: Counter[str]) -> str:
     return f"{whole[:at]}REDACTED_{kind}{whole[at + len(secret) :]}"
 
 
-def _redact_key(match: re.Match[str], found: Counter[str]) -> str:
-    body, count = _KEY_LINE.subn("REDACTED_PRIVATE_KEY", match["body"])
-    if not count:
-        return match[0]
-    found["PRIVATE_KEY"] += 1
-    return match[0].replace(match["body"], body, 1)
+def _redact_keys(text: str, found: Counter[str]) -> str:
+    """Replace the base-64 lines of private keys; one pass, however many beginnings have no end."""
+    pieces: list[str] = []
+    done = 0
+    while (begin := _KEY_BEGIN.search(text, done)) and (end := _KEY_END.search(text, begin.end())):
+        start = text.rfind("-----BEGIN", begin.start(), end.start())  # a beginning without an end is skipped
+        body, count = _KEY_LINE.subn("REDACTED_PRIVATE_KEY", text[start : end.start()])
+        found["PRIVATE_KEY"] += count > 0
+        pieces += (text[done:start], body)
+        done = end.start()
+    return "".join((*pieces, text[done:])) if pieces else text
 
 
 def _redact_value(match: re.Match[str], found: Counter[str]) -> str:
