@@ -11,7 +11,6 @@ import bisect
 import mmap
 import re
 from array import array
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,6 +30,7 @@ B = 0.9
 _WORD = re.compile(r"\w+")
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _MAX_WORD = 64
+_MAX_KNOWN = 1 << 16
 _FILES = ("terms.bin", "term_ends.npy", "row_starts.npy", "row_chunks.npy", "row_weights.npy")
 
 
@@ -83,7 +83,7 @@ def write_lexical(folder: Path, texts: Iterable[str]) -> dict[str, int]:
     chunk = np.repeat(np.arange(len(length), dtype=np.uint64), length)
     term = rank[np.frombuffer(occurrences, np.uint32)] if occurrences else np.zeros(0, np.uint64)
     pairs, frequency = np.unique(term << np.uint64(32) | chunk, return_counts=True)
-    row, chunks = (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    row, chunks = (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
     documents = np.bincount(row, minlength=len(vocabulary))
     idf = np.log1p((len(length) - documents + 0.5) / (documents + 0.5))
     mean = max(float(length.mean()), 1.0) if len(length) else 1.0
@@ -99,6 +99,7 @@ def write_lexical(folder: Path, texts: Iterable[str]) -> dict[str, int]:
         chunks,
         weights,
     )
+    # Chunk numbers have the type that numpy indexes with: a narrower one is widened at every query, half of its time.
     for name, values in zip(_FILES[1:], arrays, strict=True):
         with atomic_write(folder / name) as file:
             np.save(file, values)
@@ -119,16 +120,24 @@ class LexicalIndex:
         except (OSError, ValueError) as error:
             raise InputError(f"the lexical index in {folder} is damaged ({error}); build the index again") from error
         self._terms = _Terms(blob, ends)
+        self._known: dict[str, slice] = {}
 
     def scores(self, query: str) -> npt.NDArray[np.float32]:
         """BM25 of every chunk: float32 (num_chunks,), zero where no term of the query occurs."""
         result = np.zeros(self.num_chunks, np.float32)
-        for term, count in Counter(terms(query)).items():
-            row = self._terms.find(term.encode("utf-8", "surrogatepass"))
-            if row is not None:
-                span = slice(self._starts[row], self._starts[row + 1])
-                result[self._chunks[span]] += self._weights[span] * np.float32(count)
+        for term in terms(query):
+            span = self._known.get(term) or self._find(term)
+            np.add.at(result, self._chunks[span], self._weights[span])
         return result
+
+    def _find(self, term: str) -> slice:
+        """Where the postings of `term` lie; remembered, since queries share their words."""
+        row = self._terms.find(term.encode("utf-8", "surrogatepass"))
+        span = slice(0, 0) if row is None else slice(int(self._starts[row]), int(self._starts[row + 1]))
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self._known[term] = span
+        return span
 
 
 class _Terms:
