@@ -1,7 +1,7 @@
 """Floor 7, sandbox: runs one command shut in: no network, root read-only, the workspace writable but not its `.git`.
 
 bubblewrap where it is installed, else namespaces made by `agent/confine.py`; where neither works, it refuses with a
-sentence and runs nothing. No daemon, no root. Which commands are allowed is the business of `agent/tools/run_command.py`.
+sentence and runs nothing. No daemon, no root. Which commands are allowed: `agent/tools/run_command.py`.
 The shape follows codex's Linux sandbox.
 """
 
