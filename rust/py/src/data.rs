@@ -179,27 +179,40 @@ fn signatures<'py>(
 /// The hash of each word, uint64.
 #[pyfunction]
 fn word_hashes<'py>(py: Python<'py>, text: &[u8]) -> Bound<'py, PyArray1<u64>> {
-    let mut hashes = Vec::new();
-    words::for_each_word(text, |hash| hashes.push(hash));
+    let hashes = py.detach(|| {
+        let mut hashes = Vec::new();
+        words::for_each_word(text, |hash| hashes.push(hash));
+        hashes
+    });
     hashes.into_pyarray(py)
 }
 
 /// The hash of each shingle of five words, uint64, repeats included.
 #[pyfunction]
 fn shingle_hashes<'py>(py: Python<'py>, text: &[u8]) -> Bound<'py, PyArray1<u64>> {
-    let mut hashes = Vec::new();
-    shingle::for_each_shingle(text, |hash| hashes.push(hash));
+    let hashes = py.detach(|| {
+        let mut hashes = Vec::new();
+        shingle::for_each_shingle(text, |hash| hashes.push(hash));
+        hashes
+    });
     hashes.into_pyarray(py)
 }
 
 /// Exact Jaccard similarity of the shingle sets of two texts.
 #[pyfunction]
-fn exact_jaccard(left: &[u8], right: &[u8]) -> f64 {
-    jaccard::jaccard(left, right)
+fn exact_jaccard(py: Python<'_>, left: &[u8], right: &[u8]) -> f64 {
+    py.detach(|| jaccard::jaccard(left, right))
 }
 
 /// Number of bands and of rows a band for a threshold.
 #[pyfunction]
-fn choose_bands(threshold: f64, num_perm: usize) -> (usize, usize) {
-    bands::choose(threshold, num_perm)
+fn choose_bands(threshold: f64, num_perm: usize) -> PyResult<(usize, usize)> {
+    let error = if !(threshold > 0.0 && threshold <= 1.0) {
+        DataError::Threshold(threshold)
+    } else if num_perm % 8 != 0 || !(8..=1024).contains(&num_perm) {
+        DataError::NumPerm(num_perm)
+    } else {
+        return Ok(bands::choose(threshold, num_perm));
+    };
+    Err(PyValueError::new_err(error.to_string()))
 }
