@@ -202,6 +202,27 @@ def test_a_refusal_is_shown(page: Any) -> None:
     assert "guardrail" in alert.inner_text()
 
 
+def test_over_the_real_engine(browser: Any, tmp_path: Path) -> None:
+    from highrise.core.catalogue import locate
+    from highrise.core.errors import HighriseError
+
+    try:
+        locate("smollm2-135m")
+    except HighriseError as error:
+        pytest.skip(str(error))
+    from highrise.serve.cli import open_engine_backend
+
+    backend = open_engine_backend("smollm2-135m", weights="int4", threads=2, max_context=1024)
+    with listening(build_app(AgentConfig(tools=()), backend, index=None, root=tmp_path)) as address:
+        page = browser.new_page()
+        page.goto(address)
+        ask(page, "Say hello and name one colour.")
+        page.wait_for_function("() => document.querySelector('.answer')?.innerText.length > 5")
+        page.keyboard.press("Escape")
+        page.locator(".facts").wait_for()
+        page.close()
+
+
 def test_asks_for_a_key(browser: Any, tmp_path: Path) -> None:
     from highrise.agent.keys import KeyFile
 
