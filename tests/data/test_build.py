@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,6 +204,29 @@ def test_a_killed_build_resumes_to_the_same_bytes(
     build_data(config, target)
     assert digest(target) == digest(tmp_path / "whole")
     assert len(cleaned) + len(parts) == 14  # 51 files and 4 files, four a chunk; no chunk was cleaned twice
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_change_nothing(
+    sources: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty kills at random moments, the last of them while the whole result is being written or after it."""
+    monkeypatch.setattr(build_module, "_CHUNK_FILES", 4)
+    config = DataConfig(sources=sources)
+    build_data(config, tmp_path / "whole")
+    target = tmp_path / "killed"
+    generator = random.Random(4)
+    for _ in range(20):
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(target), *sources], stderr=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(generator.uniform(0.2, 2.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if target.exists():
+            assert digest(target) == digest(tmp_path / "whole")
+            shutil.rmtree(target)
+    build_data(config, target)
+    assert digest(target) == digest(tmp_path / "whole")
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
