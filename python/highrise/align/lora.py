@@ -52,7 +52,9 @@ class LoraLinear(nn.Module):
         out: Tensor = self.base(x)
         if not self.enabled:
             return out
-        low = F.linear(x.to(self.lora_A.dtype), self.lora_A)
+        if not torch.is_autocast_enabled(x.device.type):  # autocast casts on its own; a float32 copy would be waste
+            x = x.to(self.lora_A.dtype)
+        low = F.linear(x, self.lora_A)
         return out + (F.linear(low, self.lora_B) * self.scale).to(out.dtype)
 
 

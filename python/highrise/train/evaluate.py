@@ -17,7 +17,7 @@ from highrise.encode import Tokenizer
 from highrise.train.corpus import end_of_document
 from highrise.train.device import autocast
 from highrise.train.model import Decoder
-from highrise.train.step import MicroBatch, accumulate, pad_samples
+from highrise.train.step import Sample, accumulate, pack_samples
 
 __all__ = ["Evaluation", "bits_per_byte", "mean_loss"]
 
@@ -38,14 +38,13 @@ def bits_per_byte(
     texts: Iterable[str],
     *,
     sequence: int = 512,
-    batch_tokens: int = 4096,
     device: str = "cpu",
     precision: str = "float32",
 ) -> Evaluation:
     """Bits the model spends on a byte (UTF-8) of `texts`, special tokens read as plain text."""
     sequence = min(sequence, decoder.shape.max_position_embeddings)
     start = end_of_document(tokenizer)
-    windows: list[tuple[list[int], list[bool]]] = []
+    windows: list[Sample] = []
     num_bytes = num_documents = 0
     for text in texts:
         ids = tokenizer.encode(text)
@@ -56,7 +55,7 @@ def bits_per_byte(
             windows.append(([start, *part], [False] + [True] * len(part)))
     if not windows:
         raise InputError("there is no text to evaluate on: every document is empty, or there are none")
-    total, num_tokens = mean_loss(decoder, windows, batch_tokens=batch_tokens, device=device, precision=precision)
+    total, num_tokens = mean_loss(decoder, windows, length=sequence, device=device, precision=precision)
     return Evaluation(
         bits_per_byte=total * num_tokens / math.log(2) / num_bytes,
         loss=total,
@@ -68,30 +67,16 @@ def bits_per_byte(
 
 def mean_loss(
     decoder: Decoder,
-    samples: Sequence[tuple[Sequence[int], Sequence[bool]]],
+    samples: Sequence[Sample],
     *,
-    batch_tokens: int = 4096,
+    length: int,
     device: str = "cpu",
     precision: str = "float32",
 ) -> tuple[float, int]:
-    """Mean loss (nats) over all masked tokens of samples (ids, mask), and how many those are."""
+    """Mean loss (nats) over all tokens asked for, and how many those are; samples go in rows of `length` tokens."""
     total, num_targets = 0.0, 0
     with torch.no_grad(), autocast(device, precision):
-        for batch in batches_by_length(samples, batch_tokens):
+        for batch in pack_samples(samples, length):
             loss, targets = accumulate(decoder, [batch], device=device, precision=precision, backward=False)
             total, num_targets = total + loss, num_targets + targets
     return total / max(1, num_targets), num_targets
-
-
-def batches_by_length(
-    samples: Sequence[tuple[Sequence[int], Sequence[bool]]], batch_tokens: int
-) -> Iterable[MicroBatch]:
-    """Samples of like length together, at most `batch_tokens` with padding in a batch (but at least one sample)."""
-    waiting: list[tuple[Sequence[int], Sequence[bool]]] = []
-    for sample in sorted(samples, key=lambda sample: len(sample[0])):
-        if waiting and (len(waiting) + 1) * len(sample[0]) > batch_tokens:
-            yield pad_samples(waiting)
-            waiting = []
-        waiting.append(sample)
-    if waiting:
-        yield pad_samples(waiting)

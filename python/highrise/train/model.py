@@ -39,15 +39,22 @@ class Decoder(nn.Module):
         """The output matrix (V, D); the embedding itself when tied."""
         return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
-    def hidden(self, ids_BT: Tensor) -> Tensor:
-        """The last hidden states (B, T, D), after the final norm, of token ids (B, T) at positions 0 .. T-1."""
+    def hidden(self, ids_BT: Tensor, segments_BT: Tensor | None = None) -> Tensor:
+        """The last hidden states (B, T, D), after the final norm, of token ids (B, T) at positions 0 .. T-1.
+
+        With `segments_BT` (int, B x T) a token sees only tokens of its own segment: several samples share a row. Rotary
+        embeddings are relative, so their positions need not start again.
+        """
+        mask_B1TT = None
+        if segments_BT is not None:
+            mask_B1TT = (segments_BT[:, None, :, None] == segments_BT[:, None, None, :]).tril()
         x_BTD = self.model.embed_tokens(ids_BT)
         cos_TE, sin_TE = self.model.rotation(ids_BT.shape[1], x_BTD)
         for layer in self.model.layers:
             if self.recompute and torch.is_grad_enabled():
-                x_BTD = checkpoint(layer, x_BTD, cos_TE, sin_TE, use_reentrant=False)
+                x_BTD = checkpoint(layer, x_BTD, cos_TE, sin_TE, mask_B1TT, use_reentrant=False)
             else:
-                x_BTD = layer(x_BTD, cos_TE, sin_TE)
+                x_BTD = layer(x_BTD, cos_TE, sin_TE, mask_B1TT)
         out: Tensor = self.model.norm(x_BTD)
         return out
 
@@ -90,8 +97,8 @@ class _Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
         self.mlp = _FeedForward(shape)
 
-    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE)
+    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor, mask_B1TT: Tensor | None) -> Tensor:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE, mask_B1TT)
         out: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
         return out
 
@@ -107,7 +114,7 @@ class _Attention(nn.Module):
         self.v_proj = nn.Linear(shape.hidden_size, key_value, bias=shape.attention_bias)
         self.o_proj = nn.Linear(query, shape.hidden_size, bias=False)
 
-    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor, mask_B1TT: Tensor | None) -> Tensor:
         batch, length, _ = x_BTD.shape
         q_BHTE, k_BKTE, v_BKTE = (
             projection(x_BTD).view(batch, length, -1, self._head_dim).transpose(1, 2)
@@ -118,7 +125,9 @@ class _Attention(nn.Module):
         if self._repeat > 1:  # the fused kernel of a CPU knows no groups; repeating is cheap beside its fallback
             k_BKTE = k_BKTE.repeat_interleave(self._repeat, dim=1)
             v_BKTE = v_BKTE.repeat_interleave(self._repeat, dim=1)
-        mixed_BHTE = F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE.to(q_BHTE.dtype), is_causal=True)
+        mixed_BHTE = F.scaled_dot_product_attention(
+            q_BHTE, k_BKTE, v_BKTE.to(q_BHTE.dtype), attn_mask=mask_B1TT, is_causal=mask_B1TT is None
+        )
         out: Tensor = self.o_proj(mixed_BHTE.transpose(1, 2).reshape(batch, length, -1))
         return out
 

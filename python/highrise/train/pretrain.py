@@ -81,7 +81,8 @@ def pretrain(
             say(f"train: goes on at step {run.step:,} of {run.num_steps:,}")
         say(
             f"train: {decoder.shape.num_parameters / 1e6:.1f} M parameters ({_sizes(decoder)}), "
-            f"{len(tokens):,} tokens, {run.num_steps:,} steps of {config.batch_tokens:,}, {precision} on {device} with {threads} threads"
+            f"{len(tokens):,} tokens, "
+            f"{run.num_steps:,} steps of {config.batch_tokens:,}, {precision} on {device} with {threads} threads"
         )
         run.loop(stop_after)
         if stop_after is not None and run.step < run.num_steps:
@@ -255,7 +256,7 @@ class _Run:
             for at in range(int(begin), int(end) - 1, length):
                 ids = packed.tokens[at : min(at + length + 1, int(end))].astype(np.int64).tolist()
                 samples.append((ids, [True] * len(ids)))
-        loss, _ = mean_loss(self.decoder, samples, device=self.device, precision=self.precision)
+        loss, _ = mean_loss(self.decoder, samples, length=length + 1, device=self.device, precision=self.precision)
         return loss if samples else float("nan")
 
 

@@ -17,14 +17,18 @@ from highrise.train.device import autocast
 from highrise.train.model import Decoder
 from highrise.train.optimiser import clip_gradient
 
-__all__ = ["MicroBatch", "StepResult", "accumulate", "pad_samples", "train_step"]
+__all__ = ["MicroBatch", "Sample", "StepResult", "accumulate", "pack_samples", "train_step"]
+
+Sample = tuple[Sequence[int], Sequence[bool]]
+"""Token ids, and for each whether it is asked for."""
 
 
 class MicroBatch(NamedTuple):
-    """Token ids (B, T) and their targets (B, T): the next token, or IGNORED."""
+    """Token ids (B, T), their targets (B, T): the next token or IGNORED, and which sample each belongs to (B, T)."""
 
     ids: Tensor
     targets: Tensor
+    segments: Tensor | None = None
 
 
 class StepResult(NamedTuple):
@@ -35,20 +39,40 @@ class StepResult(NamedTuple):
     norm: float
 
 
-def pad_samples(samples: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> MicroBatch:
-    """Samples of (ids, loss mask) side by side, padded at the end; position t asks for the token at t + 1.
+def pack_samples(samples: Sequence[Sample], length: int) -> list[MicroBatch]:
+    """Samples side by side in rows of `length` tokens, one row a micro-batch; position t asks for the token at t + 1.
 
-    Padding is id 0 with no target; attention is causal, so nothing before it changes.
+    Best fit, longest first. All rows have one shape (a CPU pays dearly for each new one); a sample sees only itself. A
+    sample longer than a row is an error of the caller.
     """
-    longest = max(len(ids) for ids, _ in samples)
-    ids_bt = torch.zeros(len(samples), longest, dtype=torch.int64)
-    targets_bt = torch.full((len(samples), longest), IGNORED, dtype=torch.int64)
-    for row, (ids, mask) in enumerate(samples):
-        line = torch.as_tensor(ids, dtype=torch.int64)
-        ids_bt[row, : len(ids)] = line
-        asked = torch.as_tensor(mask, dtype=torch.bool)[1:]
-        targets_bt[row, : len(ids) - 1] = torch.where(asked, line[1:], IGNORED)
-    return MicroBatch(ids_bt, targets_bt)
+    rows: list[list[Sample]] = []
+    room: list[int] = []
+    for sample in sorted(samples, key=lambda sample: -len(sample[0])):
+        size = len(sample[0])
+        assert size <= length, f"a sample of {size} tokens does not fit into a row of {length}"
+        fitting = [index for index, left in enumerate(room) if left >= size]
+        if fitting:
+            best = min(fitting, key=lambda index: room[index])
+            rows[best].append(sample)
+            room[best] -= size
+        else:
+            rows.append([sample])
+            room.append(length - size)
+    return [_pack_row(row, length) for row in rows]
+
+
+def _pack_row(samples: Sequence[Sample], length: int) -> MicroBatch:
+    ids_bt = torch.zeros(1, length, dtype=torch.int64)
+    targets_bt = torch.full((1, length), IGNORED, dtype=torch.int64)
+    segments_bt = torch.full((1, length), len(samples), dtype=torch.int64)
+    at = 0
+    for segment, (ids, mask) in enumerate(samples):
+        line, asked = torch.as_tensor(ids, dtype=torch.int64), torch.as_tensor(mask, dtype=torch.bool)
+        ids_bt[0, at : at + len(line)] = line
+        targets_bt[0, at : at + len(line) - 1] = torch.where(asked, line, IGNORED)[1:]
+        segments_bt[0, at : at + len(line)] = segment
+        at += len(line)
+    return MicroBatch(ids_bt, targets_bt, segments_bt)
 
 
 def accumulate(
@@ -59,8 +83,9 @@ def accumulate(
     total = 0.0
     for batch in batches:
         ids, targets = batch.ids.to(device), batch.targets.to(device)
+        segments = None if batch.segments is None else batch.segments.to(device)
         with autocast(device, precision), torch.set_grad_enabled(backward):
-            loss = summed_cross_entropy(decoder.hidden(ids), decoder.head_weight, targets)
+            loss = summed_cross_entropy(decoder.hidden(ids, segments), decoder.head_weight, targets)
         if backward:
             (loss / max(1, num_targets)).backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
