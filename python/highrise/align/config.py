@@ -36,6 +36,7 @@ class _Method(Config):
     budget: str = "3 min"
     """Time for this method, its evaluations included; a slower machine sees fewer tokens, not a longer wait."""
     learning_rate: float = 0.0
+    """Highest rate of AdamW; 0 takes the method's own: 2e-4 for SFT, 5e-5 for DPO."""
     sequence: int = 384
     """Longest sample in tokens."""
     batch_tokens: int = 1024

@@ -27,9 +27,11 @@ __all__ = [
     "adapter_parameters",
     "adapter_state",
     "add_adapter",
+    "as_it_was",
     "load_adapter",
     "merge_adapter",
     "save_adapter",
+    "set_adapter_state",
     "without_adapter",
 ]
 
@@ -79,6 +81,32 @@ def adapter_state(decoder: Decoder) -> dict[str, Tensor]:
         for name, layer in _layers(decoder)
         for which in ("A", "B")
     }
+
+
+@torch.no_grad()
+def set_adapter_state(decoder: Decoder, state: dict[str, Tensor] | None) -> None:
+    """Put tensors from `adapter_state` back; None makes the adapter do nothing (B zero)."""
+    for name, layer in _layers(decoder):
+        if state is None:
+            layer.lora_B.zero_()
+            continue
+        for which in ("A", "B"):
+            getattr(layer, f"lora_{which}").copy_(state[f"{_PREFIX}{name}.lora_{which}.weight"])
+
+
+@contextlib.contextmanager
+def as_it_was(decoder: Decoder, state: dict[str, Tensor] | None) -> Iterator[None]:
+    """The decoder with the adapter of an earlier moment (None: with none) inside the block. For use without gradients."""
+    if state is None:
+        with without_adapter(decoder):
+            yield
+        return
+    now = {name: tensor.clone() for name, tensor in adapter_state(decoder).items()}
+    set_adapter_state(decoder, state)
+    try:
+        yield
+    finally:
+        set_adapter_state(decoder, now)
 
 
 @contextlib.contextmanager

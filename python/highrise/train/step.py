@@ -17,7 +17,7 @@ from highrise.train.device import autocast
 from highrise.train.model import Decoder
 from highrise.train.optimiser import clip_gradient
 
-__all__ = ["MicroBatch", "Sample", "StepResult", "accumulate", "pack_samples", "train_step"]
+__all__ = ["MicroBatch", "Sample", "StepResult", "accumulate", "best_fit", "pack_row", "pack_samples", "train_step"]
 
 Sample = tuple[Sequence[int], Sequence[bool]]
 """Token ids, and for each whether it is asked for."""
@@ -45,23 +45,30 @@ def pack_samples(samples: Sequence[Sample], length: int) -> list[MicroBatch]:
     Best fit, longest first. All rows have one shape (a CPU pays dearly for each new one); a sample sees only itself. A
     sample longer than a row is an error of the caller.
     """
-    rows: list[list[Sample]] = []
+    rows = best_fit([len(ids) for ids, _ in samples], length)
+    return [pack_row([samples[index] for index in row], length) for row in rows]
+
+
+def best_fit(sizes: Sequence[int], length: int) -> list[list[int]]:
+    """The indices of things of `sizes` in rows of at most `length`: longest first, each where least room is left."""
+    rows: list[list[int]] = []
     room: list[int] = []
-    for sample in sorted(samples, key=lambda sample: -len(sample[0])):
-        size = len(sample[0])
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        size = sizes[index]
         assert size <= length, f"a sample of {size} tokens does not fit into a row of {length}"
-        fitting = [index for index, left in enumerate(room) if left >= size]
+        fitting = [row for row, left in enumerate(room) if left >= size]
         if fitting:
-            best = min(fitting, key=lambda index: room[index])
-            rows[best].append(sample)
+            best = min(fitting, key=lambda row: room[row])
+            rows[best].append(index)
             room[best] -= size
         else:
-            rows.append([sample])
+            rows.append([index])
             room.append(length - size)
-    return [_pack_row(row, length) for row in rows]
+    return rows
 
 
-def _pack_row(samples: Sequence[Sample], length: int) -> MicroBatch:
+def pack_row(samples: Sequence[Sample], length: int) -> MicroBatch:
+    """One row of `samples` in their order, numbered as segments from 0; what is left is padding with no target."""
     ids_bt = torch.zeros(1, length, dtype=torch.int64)
     targets_bt = torch.full((1, length), IGNORED, dtype=torch.int64)
     segments_bt = torch.full((1, length), len(samples), dtype=torch.int64)

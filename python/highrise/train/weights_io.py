@@ -21,15 +21,9 @@ from highrise.core.weights import Tensor as StoredTensor
 from highrise.core.weights import open_weights
 from highrise.train.model import Decoder
 
-__all__ = ["CHATML", "config_json", "load_decoder", "save_decoder", "write_tokenizer_files"]
+__all__ = ["config_json", "load_decoder", "save_decoder", "write_tokenizer_files"]
 
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
-"""The chat template of a model whose tokenizer was trained here (OpenAI's ChatML)."""
 
 
 def load_decoder(path: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Decoder:
@@ -108,6 +102,7 @@ def _to_numpy(value: torch.Tensor, dtype: str) -> np.ndarray[tuple[int, ...], np
 def write_tokenizer_files(source: Path, folder: Path) -> tuple[int, ...]:
     """Put tokenizer.json and tokenizer_config.json of `source` (folder or GGUF) into `folder`; the end tokens' ids."""
     from highrise.encode import Tokenizer
+    from highrise.encode.prompt_template import CHATML
 
     tokenizer = Tokenizer.for_weights(source) if source.is_file() else Tokenizer.from_file(source / "tokenizer.json")
     if source.is_dir():
