@@ -175,6 +175,7 @@ FRAGMENTS += [
     '"""',
     "export const f = () => {\n",
     "\x00",
+    "\ud800",
 ]
 
 

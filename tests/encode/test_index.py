@@ -206,6 +206,15 @@ def test_vectors_of_unchanged_text_are_taken_over(tmp_path: Path) -> None:
         assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("damaged", ["index.json", "vectors/keys.npy", "vectors/vectors.npy"])
+def test_a_damaged_older_index_is_left_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: str) -> None:
+    build(tmp_path / "old")
+    (tmp_path / "old" / damaged).write_bytes(b"{")
+    counts, _ = build(tmp_path / "new", previous=tmp_path / "old")
+    assert counts["reused_vectors"] == 0 and counts["embedded"] == 5
+    assert "not taken over" in capsys.readouterr().err
+
+
 def test_equal_chunks_are_embedded_once(tmp_path: Path) -> None:
     counts, embedder = build(tmp_path, [sources()[0], sources()[0]])
     assert counts["embedded"] == 2 and len(embedder.texts) == 2

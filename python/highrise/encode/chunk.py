@@ -80,7 +80,7 @@ def chunk_document(document: Document, *, max_lines: int = 60) -> list[Chunk]:
     lines = document.text.split("\n")
     spans: Iterator[_Span] | None = None
     if document.language in tree_sitter.GRAMMARS:
-        root = tree_sitter.parse(document.language, document.text.encode())
+        root = tree_sitter.parse(document.language, document.text.encode("utf-8", "replace"))
         if root is not None:
             spans = _merge_small(
                 _join_closers(_Cutter(lines, max_lines).cut(root.named_children, 0, len(lines), "", 0), lines)

@@ -17,7 +17,7 @@ import numpy as np
 from highrise.core.catalogue import locate
 from highrise.core.config import fingerprint
 from highrise.core.document import Document
-from highrise.core.errors import ConfigError, HighriseError
+from highrise.core.errors import ConfigError, HighriseError, InputError
 from highrise.core.files import atomic_write
 from highrise.core.progress import Progress
 from highrise.encode.adapters.faiss import write_faiss
@@ -199,8 +199,12 @@ def _match(keys: list[bytes], vectors: Vectors | None) -> tuple[list[int], list[
 
 
 def _vectors_of(previous: Path | None, weights: str) -> Vectors | None:
-    """Vectors of an older index of the same model."""
+    """Vectors of an older index of the same model; a damaged one is what this build is there to replace."""
     if previous is None or not (previous / INFO_FILE).exists():
         return None
-    info = msgspec.json.decode((previous / INFO_FILE).read_bytes(), type=IndexInfo)
-    return read_vectors(previous / "vectors") if info.num_vectors and info.weights == weights else None
+    try:
+        info = msgspec.json.decode((previous / INFO_FILE).read_bytes(), type=IndexInfo)
+        return read_vectors(previous / "vectors") if info.num_vectors and info.weights == weights else None
+    except (msgspec.MsgspecError, InputError) as error:
+        print(f"the vectors of {previous} are not taken over: {error}", file=sys.stderr)
+        return None
