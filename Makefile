@@ -67,7 +67,7 @@ gpu-check: setup  ## compile the CUDA module; run tests/gpu and bench/gpu where 
 	scripts/gpu_check.sh
 
 lock: setup  ## resolve the pinned packages again
-	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group test --group lint --group build --universal \
+	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group test --group lint --group bench --group build --universal \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
 
 clean:  ## remove everything that was built (not the model cache)
