@@ -75,7 +75,7 @@ def build_app(
     assistant = AssistantBackend(backend, config, context, guard)
     hidden = [root / ".highrise"]
     toolbox = Toolbox.of(config, root=root, index=index, hidden=hidden, screen=guard.screen)
-    loop = AgentLoop(assistant, toolbox, context, max_steps=config.max_steps)
+    loop = AgentLoop(assistant, toolbox, context, max_steps=config.max_steps, temperature=config.temperature)
     keys = KeyFile(root / KEY_FILE)
 
     @post(

@@ -21,6 +21,8 @@ class AgentConfig(Config, frozen=True, kw_only=True):
     """search: the sources and their files; linter: linters; terminal: tests and builds, both in a sandbox."""
     max_steps: int = 6
     """Rounds of tool calls in one answer of the agent."""
+    temperature: float = 0.2
+    """Of the agent and its page, when a request names none; OpenAI's routes keep OpenAI's 1.0."""
     chat_context: int = 1024
     """Tokens of sources woven into a chat prompt; 0 weaves none."""
     completion_context: int = 768
@@ -43,6 +45,8 @@ class AgentConfig(Config, frozen=True, kw_only=True):
             raise ConfigError(f"agent.tools names a tool twice: {', '.join(self.tools)}")
         if not 1 <= self.max_steps <= 50:
             raise ConfigError(f"agent.max_steps is {self.max_steps}; it must lie between 1 and 50")
+        if not 0 <= self.temperature <= 2:
+            raise ConfigError(f"agent.temperature is {self.temperature}; it must lie between 0 and 2")
         for name in ("chat_context", "completion_context"):
             value = getattr(self, name)
             if value < 0:

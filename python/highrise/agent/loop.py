@@ -72,11 +72,14 @@ class AgentEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
 class AgentLoop:
     """`backend` answers, `toolbox` acts, `context` finds sources for the question itself."""
 
-    def __init__(self, backend: Backend, toolbox: Toolbox, context: Context, *, max_steps: int) -> None:
+    def __init__(
+        self, backend: Backend, toolbox: Toolbox, context: Context, *, max_steps: int, temperature: float = 0.2
+    ) -> None:
         self._backend = backend
         self._toolbox = toolbox
         self._context = context
         self._max_steps = max_steps
+        self._temperature = temperature
 
     async def run(self, request: AgentRequest) -> AsyncGenerator[AgentEvent, None]:
         """Every event up to `done`; leaving early stops the model and the tool at work."""
@@ -84,7 +87,7 @@ class AgentLoop:
             messages=list(request.messages),
             model=request.model,
             max_tokens=request.max_tokens,
-            temperature=request.temperature,
+            temperature=self._temperature if request.temperature is None else request.temperature,
             top_p=request.top_p,
             seed=request.seed,
             use_context=request.use_context,
