@@ -1,13 +1,17 @@
 //! Byte-pair merging of one piece: of all neighbours the pair of the lowest rank merges, the leftmost first, until none is
-//! left. Short pieces by a linear scan, long ones by a heap, both with the same result.
+//! left. The shortest pieces in arrays of fixed size, short ones by a linear scan, long ones by a heap, all with the same
+//! result.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::vocab::{Vocabulary, NONE};
+use crate::vocab::{Merge, Vocabulary, NONE};
 
 /// Up to this many bytes the scan over all pairs is cheaper than the heap.
 const LINEAR_LIMIT: usize = 96;
+
+/// Up to this many bytes a piece is merged in arrays of fixed size.
+const SHORT: usize = 16;
 
 /// Memory that is kept between pieces.
 #[derive(Debug, Default)]
@@ -28,6 +32,10 @@ pub fn merge(vocabulary: &Vocabulary, piece: &[u8], scratch: &mut Scratch, out: 
 
 /// The same with merges of rank `limit` and later left out.
 pub fn merge_below(vocabulary: &Vocabulary, piece: &[u8], limit: u32, scratch: &mut Scratch, out: &mut Vec<u32>) {
+    if (2..=SHORT).contains(&piece.len()) && vocabulary.has_all_bytes() {
+        merge_short(vocabulary, piece, limit, out);
+        return;
+    }
     scratch.symbols.clear();
     scratch.symbols.extend(piece.iter().map(|&byte| vocabulary.byte_id(byte)).filter(|&id| id != NONE));
     let count = scratch.symbols.len();
@@ -51,6 +59,59 @@ pub fn merge_below(vocabulary: &Vocabulary, piece: &[u8], limit: u32, scratch: &
         out.extend_from_slice(&scratch.symbols);
     } else {
         merge_by_heap(scratch, lookup, out);
+    }
+}
+
+/// Up to [`SHORT`] bytes in arrays that stay where they are: a list of neighbours instead of moving what is behind, and the
+/// pairs of bytes, which every piece begins with, from a table without a search.
+fn merge_short(vocabulary: &Vocabulary, piece: &[u8], limit: u32, out: &mut Vec<u32>) {
+    let count = piece.len();
+    let mut symbols = [NONE; SHORT];
+    let mut ranks = [NONE; SHORT];
+    let mut results = [NONE; SHORT];
+    let mut next = [0_u8; SHORT];
+    let mut previous = [0_u8; SHORT];
+    let below = |merge: Merge| if merge.rank < limit { (merge.rank, merge.id) } else { (NONE, NONE) };
+    let lookup = |left: u32, right: u32| vocabulary.merge(left, right).map_or((NONE, NONE), below);
+    for (index, &byte) in piece.iter().enumerate() {
+        symbols[index] = vocabulary.byte_id(byte);
+        next[index] = index as u8 + 1;
+        previous[index] = (index as u8).wrapping_sub(1);
+        if index + 1 < count {
+            (ranks[index], results[index]) = below(vocabulary.merge_bytes(byte, piece[index + 1]));
+        }
+    }
+    loop {
+        let (mut best, mut at) = (NONE, 0);
+        for (index, &rank) in ranks[..count].iter().enumerate() {
+            if rank < best {
+                (best, at) = (rank, index);
+            }
+        }
+        if best == NONE {
+            break;
+        }
+        symbols[at] = results[at];
+        let gone = next[at] as usize % SHORT;
+        let after = next[gone];
+        ranks[gone] = NONE;
+        next[at] = after;
+        let after = after as usize;
+        (ranks[at], results[at]) = if after < count {
+            previous[after] = at as u8;
+            lookup(symbols[at], symbols[after])
+        } else {
+            (NONE, NONE)
+        };
+        if at > 0 {
+            let before = previous[at] as usize % SHORT;
+            (ranks[before], results[before]) = lookup(symbols[before], symbols[at]);
+        }
+    }
+    let mut at = 0;
+    while at < count {
+        out.push(symbols[at]);
+        at = next[at] as usize;
     }
 }
 

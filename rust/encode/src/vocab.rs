@@ -46,7 +46,11 @@ pub struct Vocabulary {
     starts: Vec<u32>,
     slots: Vec<u32>,
     byte_ids: [u32; 256],
+    has_all_bytes: bool,
     merges: MergeTable,
+    /// The merges of two single bytes, at `left * 256 + right`; rank [`NONE`] where there is none. Filled only where
+    /// every byte has a token.
+    byte_merges: Vec<Merge>,
     /// A piece that is a token is that token, whatever the merges say.
     whole_pieces: bool,
 }
@@ -75,7 +79,7 @@ impl Vocabulary {
             };
             table.insert(left, right, Merge { rank: rank as u32, id });
         }
-        self.merges = table;
+        self.set_merges(table);
         Ok(self)
     }
 
@@ -124,10 +128,11 @@ impl Vocabulary {
                 }
             }
         }
-        this.merges = MergeTable::with_capacity(pairs.len());
+        let mut table = MergeTable::with_capacity(pairs.len());
         for (left, right, rank) in pairs {
-            this.merges.insert(left, right, Merge { rank, id: rank });
+            table.insert(left, right, Merge { rank, id: rank });
         }
+        this.set_merges(table);
         Ok(this)
     }
 
@@ -145,6 +150,8 @@ impl Vocabulary {
             starts,
             slots,
             byte_ids: [NONE; 256],
+            has_all_bytes: false,
+            byte_merges: vec![Merge { rank: NONE, id: NONE }; 1 << 16],
             merges: MergeTable::with_capacity(0),
             whole_pieces,
         };
@@ -156,7 +163,22 @@ impl Vocabulary {
         for byte in 0..=255_u8 {
             this.byte_ids[byte as usize] = this.id(&[byte]).unwrap_or(NONE);
         }
+        this.has_all_bytes = !this.byte_ids.contains(&NONE);
         this
+    }
+
+    fn set_merges(&mut self, table: MergeTable) {
+        self.merges = table;
+        if !self.has_all_bytes {
+            return;
+        }
+        for left in 0..256 {
+            for right in 0..256 {
+                if let Some(merge) = self.merges.get(self.byte_ids[left], self.byte_ids[right]) {
+                    self.byte_merges[left * 256 + right] = merge;
+                }
+            }
+        }
     }
 
     fn insert(&mut self, id: u32, token: &[u8]) {
@@ -210,6 +232,18 @@ impl Vocabulary {
     #[inline(always)]
     pub fn byte_id(&self, byte: u8) -> u32 {
         self.byte_ids[byte as usize]
+    }
+
+    /// Whether every byte has a token.
+    #[inline(always)]
+    pub fn has_all_bytes(&self) -> bool {
+        self.has_all_bytes
+    }
+
+    /// What two bytes merge into; rank [`NONE`] if they do not.
+    #[inline(always)]
+    pub fn merge_bytes(&self, left: u8, right: u8) -> Merge {
+        self.byte_merges[left as usize * 256 + right as usize]
     }
 
     /// What two neighbours merge into.
