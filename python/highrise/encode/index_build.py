@@ -59,13 +59,15 @@ def build_index(
     """Index every document of a data folder (train and validation) into `out`; returns the counts.
 
     `previous` is an older index whose vectors are taken over where the text is the same. `embedder` replaces the one
-    that the configuration names, which is fetched through the catalogue when it is not there.
+    that the configuration names, which is fetched through the catalogue when it is not there. Without `progress` it
+    tells of the embeddings on a line of its own.
     """
     from highrise.data.shards import read_documents  # brings pyarrow, which a search does not need
 
-    return build_from_documents(
-        config, read_documents(data_folder), out, progress, previous=previous, embedder=embedder
-    )
+    with progress or Progress("embedding", unit="chunks") as shown:
+        return build_from_documents(
+            config, read_documents(data_folder), out, shown, previous=previous, embedder=embedder
+        )
 
 
 def build_from_documents(
@@ -171,9 +173,9 @@ def _embed(
 ) -> Vectors:
     """Own chunks first, those with a name before the others, and spread over the sources when time runs out."""
 
-    def advance(count: int) -> None:
+    def advance(count: int, seconds: float) -> None:
         if progress is not None:
-            progress.advance(count)
+            progress.advance(count, note=f"{seconds:.0f} s of {config.budget}")
 
     order = sorted(
         range(len(store)),

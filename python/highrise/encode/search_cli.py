@@ -11,7 +11,6 @@ import msgspec
 
 from highrise.core.errors import InputError
 from highrise.core.manifest import build_stage, read_manifest
-from highrise.core.progress import Progress
 from highrise.encode.index import Hit, IndexConfig, SearchIndex, build_index
 
 __all__ = ["find_index", "run_index", "run_search"]
@@ -24,14 +23,13 @@ def run_index(arguments: argparse.Namespace) -> int:
     data, out = Path(arguments.data), Path(arguments.out)
     config = IndexConfig(budget=arguments.budget, embedder=arguments.embedder, threads=arguments.threads)
     inputs = {"data": read_manifest(data).fingerprint}
-    with Progress("embedding", unit="chunks") as progress:
-        manifest, reused = build_stage(
-            out,
-            stage="index",
-            config=config,
-            inputs=inputs,
-            build=lambda partial: build_index(config, data, partial, progress, previous=out),
-        )
+    manifest, reused = build_stage(
+        out,
+        stage="index",
+        config=config,
+        inputs=inputs,
+        build=lambda partial: build_index(config, data, partial, previous=out),
+    )
     if arguments.json:
         print(msgspec.json.encode({**manifest.counts, "seconds": manifest.seconds, "reused": reused}).decode())
         return 0

@@ -50,21 +50,20 @@ def embed_within_budget(
     threads: int,
     folder: Path,
     earlier: Vectors | None = None,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[int, float], None] = lambda count, seconds: None,
 ) -> Vectors:
     """Embed texts in the order of `keys` until `budget` seconds are spent; `text(i)` gives the i-th.
 
     Finished blocks and the time spent lie in `folder`; a later call with the same keys continues. Texts of `earlier`
-    cost nothing. `advance` hears how many more are done.
+    cost nothing. `advance` hears how many more are done, and the time spent.
     """
     known = {} if earlier is None else {key: row for row, key in enumerate(earlier.keys)}
     first = {key: index for index, key in reversed(list(enumerate(keys)))}
     reused = [key for key in first if key in known]
     wanted = sorted(index for key, index in first.items() if key not in known)
-    advance(len(reused))
-
     folder.mkdir(parents=True, exist_ok=True)
     spent = _read_spent(folder)
+    advance(len(reused), spent)
     done: list[int] = []
     blocks: list[Floats] = []
     for start in range(0, len(wanted), _BLOCK):
@@ -82,7 +81,7 @@ def embed_within_budget(
                 file.write(str(spent).encode())
         blocks.append(values)
         done.extend(block)
-        advance(len(block))
+        advance(len(block), spent)
     empty = np.zeros((0, embedder.dimension), np.float32)
     taken = empty if earlier is None else earlier.values[[known[key] for key in reused]]
     return Vectors(
