@@ -21,7 +21,7 @@ from highrise.core.catalogue import locate
 from highrise.core.errors import HighriseError
 from highrise.encode import Tokenizer
 
-WARM_BYTES, TEXT_BYTES, PIECE = 1_000_000, 2_500_000, 8192
+WARM_BYTES, TEXT_BYTES, PIECE = 800_000, 1_600_000, 8192
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
