@@ -139,6 +139,15 @@ def test_the_prompt_stays_the_same_while_a_line_is_typed(served: tuple[str, Any,
     assert len({seen[2] for seen in backend.engine.prompts.seen[-3:]}) == 1
 
 
+def test_a_model_without_infill_goes_on_from_the_prefix(root: Path) -> None:
+    backend = scripted_backend("return a + b\n\n\nprint(add(1, 2))\n", max_context=8000)
+    backend._prompts.supports_infill = False
+    with listening(build_app(AgentConfig(), backend, index=None, root=root)) as url:
+        body = {"prompt": "def add(a, b):\n    ", "suffix": "\n\nprint(add(1, 2))\n", "max_tokens": 60}
+        answer = HTTP.post(f"{url}/v1/completions", json=body).json()
+    assert answer["choices"][0]["text"] == "return a + b"
+
+
 def test_what_is_merely_nearest_is_left_out(served: tuple[str, Any, OpenIndex]) -> None:
     url, backend, _ = served
     body = {"prompt": "import os\nfrom math import sqrt\n\n\ndef add(a, b):\n    ", "suffix": "\n"}

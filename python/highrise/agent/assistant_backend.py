@@ -159,7 +159,14 @@ class AssistantBackend(Wrapper):
         if not self._config.completion:
             raise ApiError("Ghost text is switched off here (agent.completion is false).", param="suffix", status=403)
         woven = await self._context.weave_completion(request)
-        chunks = await self.inner.stream_complete(woven)
+        try:
+            chunks = await self.inner.stream_complete(woven)
+        except ApiError as error:
+            if error.code != "infill_unsupported":
+                raise
+            # Going on from what stands before the cursor is less, but the cuts still look at what follows.
+            ahead = msgspec.structs.replace(woven, suffix=None, input_extra=None)
+            chunks = await self.inner.stream_complete(ahead)
         cleaner = Cleaner(prefix=str(request.prompt), suffix=request.suffix or "", path=request.path)
         return self._cut(chunks, cleaner)
 

@@ -303,7 +303,9 @@ class EngineBackend:
         repository: str | None,
     ) -> tuple[Prompt, bool]:
         if not self._prompts.supports_infill:
-            raise ApiError(f"The model '{self.name}' was not made to fill in a middle.", param="suffix")
+            raise ApiError(
+                f"The model '{self.name}' was not made to fill in a middle.", param="suffix", code="infill_unsupported"
+            )
         budget = self.max_context - max_tokens - 32 - sum(self.count_tokens(one) for one in (path, repository) if one)
         if budget < 32:
             raise self._too_long(max_tokens, "max_tokens")
