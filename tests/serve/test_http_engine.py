@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import openai
@@ -11,6 +14,7 @@ import pytest
 from highrise.core.catalogue import locate
 from highrise.core.errors import HighriseError
 from highrise.serve.http import serve_app
+from highrise.serve.server import bind
 from tests.serve.listening import HTTP, listening
 from tests.serve.test_http import TOOLS
 
@@ -127,3 +131,63 @@ def test_bad_input(client: openai.OpenAI) -> None:
         client.chat.completions.create(model="gpt-9", messages=[{"role": "user", "content": "hi"}])
     with pytest.raises(openai.BadRequestError, match="temperature"):
         client.completions.create(model=MODEL, prompt="a", temperature=9)
+
+
+def test_a_port_in_use_ends_the_command_before_the_model_is_loaded() -> None:
+    with bind("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "highrise.cli", "serve", MODEL, "--port", str(port)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        f"highrise: port {port} on 127.0.0.1 is in use; stop the program that listens there, or choose another with "
+        "--port\n"
+    )
+
+
+def test_the_command_serves_until_it_is_interrupted(url: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "highrise.cli",
+        "serve",
+        MODEL,
+        "--port",
+        "0",
+        "--threads",
+        "1",
+        "--weights",
+        "int4",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        address = ""
+        for line in server.stderr:
+            if "listening on" in line:
+                address = line.split("listening on ")[1].split()[0]
+                break
+        try:
+            assert HTTP.get(f"{address}/healthz").status_code == 200
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert server.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["no-such-model"], "no-such-model"),
+        ([MODEL, "--adapter", "nowhere"], "nowhere is not an adapter folder"),
+        ([MODEL, "--threads", "0"], "threads"),
+        ([MODEL, "--port", "99999"], "port is 99999"),
+        ([MODEL, "--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from highrise.cli import main
+
+    port = [] if "--port" in arguments else ["--port", "0"]
+    assert main(["serve", *arguments, *port]) == 2
+    error = capsys.readouterr().err
+    assert word in error
+    assert error.startswith("highrise: ")

@@ -5,6 +5,7 @@ The socket is bound before anything is loaded, so that a port in use is found at
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import socket
@@ -57,7 +58,8 @@ def run_app(app: ASGIApp, listener: socket.socket, *, on_ready: Callable[[], Non
         lifespan="on",
     )
     server = _Server(config, on_ready)
-    server.run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down
+        server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
