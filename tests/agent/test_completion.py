@@ -1,6 +1,9 @@
-"""Golden cases of ghost text: what the model said, what is shown. `|` marks the cursor."""
+"""Ghost text is cut as the golden cases say (tests/golden/ghost_text.json, where `|` marks the cursor)."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,43 +11,8 @@ from hypothesis import strategies as st
 
 from highrise.agent.completion import Cleaner, clean
 
-CASES = [
-    # (name, file with the cursor, what the model said, what is shown)
-    ("plain", "def add(a, b):\n    |\n", "return a + b", "return a + b"),
-    ("blank", "x = |\n", "   \n\n", ""),
-    ("trailing newline", "x = |\n", "1\n", "1"),
-    ("special token", "x = |\n", "1<|endoftext|>import os", "1"),
-    ("special token of another family", "x = |\n", "1 <fim_prefix>junk", "1"),
-    ("fence", "def f():\n    |\n", "```python\nreturn 1\n```\nThis returns 1.", "return 1"),
-    ("next line below", "a = 1\n|\nprint(a)\n", "b = 2\nprint(a)\nprint(b)", "b = 2"),
-    ("equal to the next line", "a = 1\n|\nprint(a)\n", "print(a)", ""),
-    ("equal to the next two lines", "a = 1\n|\nprint(a)\nprint(b)\n", "print(a)\nprint(b)", ""),
-    ("the line above again", "total = total + value\n|\n", "total = total + value", ""),
-    ("auto-closed bracket", "print(|)\n", "a, b)", "a, b"),
-    ("auto-closed bracket and more", "foo(bar(|))\n", "1))", "1"),
-    ("quote closed already", 'name = "|"\n', 'Ada"', "Ada"),
-    ("rest of the line", "return |value\n", "value", ""),
-    ("unmatched bracket", "x = |\n", "1)\ny = 2", "1"),
-    ("bracket opened before", "print(add(|\n", "1, 2))", "1, 2))"),
-    ("bracket in a string", "x = |\n", '")"', '")"'),
-    ("leaves the block", "def f():\n    |\n", "return 1\n\ndef g():\n    return 2", "return 1"),
-    (
-        "stays in the block",
-        "def f():\n    |\n",
-        "if x:\n        return 1\n    return 2",
-        "if x:\n        return 1\n    return 2",
-    ),
-    ("closing line belongs to the block", "f(\n    |\n", "a,\n    b,\n)", "a,\n    b,\n)"),
-    ("closing line stands below", "f(\n    |\n)\n", "a,\n    b,\n)", "a,\n    b,"),
-    ("third repeat", "x = 1\n|\n", "a()\na()\na()\na()", "a()"),
-    ("block repeated", "|\n", "a()\nb()\na()\nb()\na()\nb()\nc()", "a()\nb()"),
-    ("token loop", "x = |\n", "1 1 1 1 1 1 1 1 1 1 1 1", ""),
-    ("phrase loop", "# |\n", "the quick fox " * 12, ""),
-    ("crlf", "a = 1\r\n|\r\n", "b = 2\nc = 3", "b = 2\r\nc = 3"),
-    ("tabs", "func f() {\n\tx := 1\n\t|\n}\n", "if x > 0 {\n        return\n    }", "if x > 0 {\n\t\treturn\n\t}"),
-    ("a short closing line inside", "a {\n  |\n}\nb\n", "c {\n  }\n  d", "c {\n  }\n  d"),
-    ("top level goes on", "import os\n|\n", "import sys\n\nprint(sys.path)", "import sys\n\nprint(sys.path)"),
-]
+GOLDEN = Path(__file__).parents[1] / "golden" / "ghost_text.json"
+CASES = [(case["name"], case["file"], case["said"], case["shown"]) for case in json.loads(GOLDEN.read_bytes())]
 
 
 def _split(text: str) -> tuple[str, str]:
