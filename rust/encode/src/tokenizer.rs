@@ -212,10 +212,18 @@ impl Tokenizer {
 
     /// The bytes of some ids.
     pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        let mut bytes = Vec::with_capacity(ids.len() * 4 + 16);
         for &id in ids {
             match self.vocabulary.token(id) {
-                Some(token) if !token.is_empty() => bytes.extend_from_slice(token),
+                // Most tokens are short: 16 bytes are copied whatever the length, without a call, and cut.
+                Some(token) if !token.is_empty() => match self.vocabulary.token_slot(id) {
+                    Some(slot) => {
+                        let length = bytes.len() + token.len();
+                        bytes.extend_from_slice(slot);
+                        bytes.truncate(length);
+                    }
+                    None => bytes.extend_from_slice(token),
+                },
                 _ => match self.token(id) {
                     Some(token) => bytes.extend_from_slice(token),
                     None => return Err(Error::UnknownId { id, vocab_size: self.vocab_size }),

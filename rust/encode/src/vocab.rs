@@ -211,6 +211,17 @@ impl Vocabulary {
         Some(&self.bytes[start as usize..end as usize])
     }
 
+    /// The 16 bytes that begin with the token of an id, if it has no more than 16.
+    #[inline]
+    pub fn token_slot(&self, id: u32) -> Option<&[u8; 16]> {
+        let start = *self.starts.get(id as usize)? as usize;
+        let end = *self.starts.get(id as usize + 1)? as usize;
+        if end - start > 16 {
+            return None;
+        }
+        self.bytes.get(start..start + 16)?.try_into().ok()
+    }
+
     /// The id whose bytes these are.
     #[inline]
     pub fn id(&self, token: &[u8]) -> Option<u32> {
@@ -293,6 +304,9 @@ impl Vocabulary {
 #[derive(Debug, Clone)]
 struct MergeTable {
     entries: Vec<(u64, Merge)>,
+    /// One bit for each hash of a pair that is there, eight times as many bits as entries: most pairs that are asked for do
+    /// not merge, and this much stays in the second cache.
+    filter: Vec<u64>,
 }
 
 impl MergeTable {
@@ -300,14 +314,17 @@ impl MergeTable {
 
     fn with_capacity(count: usize) -> Self {
         let size = (count * 2).next_power_of_two().max(16);
-        MergeTable { entries: vec![(Self::EMPTY, Merge { rank: 0, id: NONE }); size] }
+        MergeTable { entries: vec![(Self::EMPTY, Merge { rank: 0, id: NONE }); size], filter: vec![0; size / 8] }
     }
 
     /// The first merge of a pair stays.
     fn insert(&mut self, left: u32, right: u32, merge: Merge) {
         let key = u64::from(left) << 32 | u64::from(right);
         let mask = self.entries.len() - 1;
-        let mut slot = fold(key) as usize & mask;
+        let hash = fold(key);
+        let (word, bit) = self.place(hash);
+        self.filter[word] |= bit;
+        let mut slot = hash as usize & mask;
         while self.entries[slot].0 != Self::EMPTY {
             if self.entries[slot].0 == key {
                 return;
@@ -321,7 +338,12 @@ impl MergeTable {
     fn get(&self, left: u32, right: u32) -> Option<Merge> {
         let key = u64::from(left) << 32 | u64::from(right);
         let mask = self.entries.len() - 1;
-        let mut slot = fold(key) as usize & mask;
+        let hash = fold(key);
+        let (word, bit) = self.place(hash);
+        if self.filter[word] & bit == 0 {
+            return None;
+        }
+        let mut slot = hash as usize & mask;
         loop {
             let (found, merge) = self.entries[slot & mask];
             if found == key {
@@ -332,6 +354,12 @@ impl MergeTable {
             }
             slot += 1;
         }
+    }
+
+    /// Word and bit of a hash in the filter; from the upper half, the slot is from the lower.
+    #[inline(always)]
+    fn place(&self, hash: u64) -> (usize, u64) {
+        ((hash >> 38) as usize & (self.filter.len() - 1), 1 << (hash >> 32 & 63))
     }
 
     fn iter(&self) -> impl Iterator<Item = (u32, u32, Merge)> + '_ {

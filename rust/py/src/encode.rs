@@ -261,15 +261,15 @@ impl BytePairTokenizer {
         run(py, text.len() >= DETACH_BYTES, || self.inner.count(text, choice.allowed(), limit))
     }
 
-    fn decode_bytes<'py>(&self, py: Python<'py>, ids: Ids<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let ids = ids.into_vec(py)?;
+    fn decode_bytes<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        let ids = ids_of(ids)?;
         let bytes = run(py, ids.len() * 4 >= DETACH_BYTES, || self.inner.decode(&ids))?;
         Ok(PyBytes::new(py, &bytes))
     }
 
     /// As text; bytes that are no UTF-8 become U+FFFD.
-    fn decode<'py>(&self, py: Python<'py>, ids: Ids<'py>) -> PyResult<Bound<'py, PyString>> {
-        let ids = ids.into_vec(py)?;
+    fn decode<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+        let ids = ids_of(ids)?;
         let bytes = run(py, ids.len() * 4 >= DETACH_BYTES, || self.inner.decode(&ids))?;
         Ok(PyString::new(py, &String::from_utf8_lossy(&bytes)))
     }
@@ -300,26 +300,20 @@ impl BytePairTokenizer {
 }
 
 /// Ids as a list of integers or a uint32 array.
-#[derive(FromPyObject)]
-enum Ids<'py> {
-    Array(PyReadonlyArray1<'py, u32>),
-    List(Vec<i64>),
-}
-
-impl Ids<'_> {
-    fn into_vec(self, py: Python<'_>) -> PyResult<Vec<u32>> {
-        match self {
-            Ids::Array(array) => Ok(array.as_array().to_vec()),
-            Ids::List(ids) => ids
-                .into_iter()
-                .map(|id| {
-                    let wrong =
-                        || raise(py, "InputError", format!("{id} is no token id: ids start at 0 and fit 32 bits"));
-                    u32::try_from(id).map_err(|_| wrong())
-                })
-                .collect(),
-        }
+fn ids_of(ids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+    let py = ids.py();
+    if let Ok(list) = ids.cast::<PyList>() {
+        let id = |item: Bound<'_, PyAny>| match item.extract::<u32>() {
+            Ok(id) => Ok(id),
+            Err(error) if item.is_instance_of::<PyInt>() => {
+                drop(error);
+                Err(raise(py, "InputError", format!("{item} is no token id: ids start at 0 and fit 32 bits")))
+            }
+            Err(error) => Err(error),
+        };
+        return list.iter().map(id).collect();
     }
+    Ok(ids.extract::<PyReadonlyArray1<'_, u32>>()?.as_array().to_vec())
 }
 
 /// Bytes in, text out, never half a character.
