@@ -48,9 +48,9 @@ def write_card(out: Path, *, base: Path, machine: Machine, reports: Sequence[Met
     for report in reports:
         lines += _details(report)
     lines += [
-        "The held-out loss is the mean over answers drawn from documents of the split `validation`, which no method saw.",
-        "It says how well the weights predict such code; it does not say that answers are right. Quantising the weights",
-        "for serving is not part of the measurement.",
+        "The held-out loss is the mean over answers drawn from documents of the split `validation`, which no method",
+        "saw. It says how well the weights predict such code, not that answers are right. Quantising the weights for",
+        "serving is not part of the measurement.",
         "",
     ]
     with atomic_write(out / CARD) as file:

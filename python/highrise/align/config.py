@@ -15,7 +15,7 @@ __all__ = ["DpoConfig", "LoraConfig", "MethodConfig", "SftConfig"]
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-class LoraConfig(Config):
+class LoraConfig(Config, frozen=True):
     """Low-rank adapters: W + alpha / rank * B A (Hu et al. 2021), on the named linear layers."""
 
     rank: int = 16
@@ -30,7 +30,7 @@ class LoraConfig(Config):
             raise ConfigError(f"lora.targets {list(self.targets)}: choose among {', '.join(TARGETS)}")
 
 
-class _Method(Config):
+class _Method(Config, frozen=True):
     adapter: Literal["lora"] = "lora"
     lora: LoraConfig = LoraConfig()
     budget: str = "3 min"
@@ -62,7 +62,7 @@ class _Method(Config):
             raise ConfigError(f"align.threads is {self.threads}; give at least 1")
 
 
-class SftConfig(_Method, tag_field="method", tag="sft"):
+class SftConfig(_Method, frozen=True, tag_field="method", tag="sft"):
     """Supervised tuning: loss on the answer only, of chat pairs and fill-in-the-middle samples from curated sources."""
 
     infill_share: float = 0.9
@@ -74,7 +74,7 @@ class SftConfig(_Method, tag_field="method", tag="sft"):
             raise ConfigError(f"align.infill_share is {self.infill_share}; it is a share between 0 and 1")
 
 
-class DpoConfig(_Method, tag_field="method", tag="dpo"):
+class DpoConfig(_Method, frozen=True, tag_field="method", tag="dpo"):
     """Direct preference optimisation (Rafailov et al. 2023, sigmoid loss) on pairs of a better and a worse answer."""
 
     beta: float = 0.1

@@ -56,9 +56,7 @@ class DpoTask:
         else:
             self._given = read_pairs(Path(config.feedback), prompts, sequence=sequence)
             if len(self._given) < 4:
-                raise ConfigError(
-                    f"DPO has too few pairs: {config.feedback} holds {len(self._given)}, 4 are the least (one is held out)"
-                )
+                raise ConfigError(f"DPO has too few pairs: {config.feedback} holds {len(self._given)}; give 4 or more")
             random.Random(config.seed).shuffle(self._given)
             share = max(1, min(config.evaluation_samples, len(self._given) // 8))
             kept, self._given = self._given[:share], self._given[share:]

@@ -96,7 +96,7 @@ def set_adapter_state(decoder: Decoder, state: dict[str, Tensor] | None) -> None
 
 @contextlib.contextmanager
 def as_it_was(decoder: Decoder, state: dict[str, Tensor] | None) -> Iterator[None]:
-    """The decoder with the adapter of an earlier moment (None: with none) inside the block. For use without gradients."""
+    """The decoder with the adapter of an earlier moment (None: with none) inside the block; only without gradients."""
     if state is None:
         with without_adapter(decoder):
             yield

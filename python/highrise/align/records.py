@@ -113,7 +113,7 @@ class _PairLine(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_pairs(path: Path, prompts: PromptFormat, *, sequence: int) -> list[Pair]:
-    """Pairs of a JSON Lines file: `chosen` and `rejected` with `prompt` (text or messages), or `prefix` and `suffix`."""
+    """Pairs of a JSON Lines file: `chosen` and `rejected` with `prompt` (text, messages), or `prefix` and `suffix`."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:

@@ -59,7 +59,7 @@ def tune(
 ) -> Counts:
     """Tune an adapter for `base` (GGUF file or folder) on a data folder's documents; returns the counts.
 
-    Writes `out/CARD.md`, and `out/adapter` when at least one method was kept. A killed run goes on from its checkpoint.
+    Writes `out/CARD.md`, and `out/adapter` when a method was kept. A killed run goes on from its checkpoint.
     """
     out.mkdir(parents=True, exist_ok=True)
     machine = detect() if machine is None else machine
@@ -90,7 +90,7 @@ def _plan(method: MethodConfig, shape: DecoderShape, base: Path, machine: Machin
     need = shape.num_parameters * 2
     if planned < method.minimum_tokens:
         report.skipped = (
-            f"about {planned:,} tokens of {base.name} fit into {method.budget} on {machine.cores} cores, and fewer than "
+            f"about {planned:,} tokens of {base.name} fit into {method.budget} on {machine.cores} cores, fewer than "
             f"{method.minimum_tokens:,} teach nothing; raise the budget, or lower minimum_tokens"
         )
     elif need > 0.7 * machine.memory_available_bytes:

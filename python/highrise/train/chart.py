@@ -38,7 +38,7 @@ def draw_losses(metrics: list[dict[str, float]], path: Path, *, title: str) -> N
     rates.set_ylabel("learning rate (dashed)")
     axis.legend(loc="upper right")
     with atomic_write(path) as file:
-        canvas.print_png(file)
+        canvas.print_png(file)  # type: ignore[no-untyped-call]
 
 
 def _running_mean(values: list[float]) -> list[float]:

@@ -18,7 +18,7 @@ DEFAULT_DEPTH = 4
 HEAD_DIM = 64
 
 
-class TrainConfig(Config):
+class TrainConfig(Config, frozen=True):
     """One training run. A value of None is derived, and printed when the run starts."""
 
     base: str | None = None

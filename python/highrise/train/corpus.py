@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from highrise.core.document import Document
 from highrise.core.errors import InputError
 from highrise.core.progress import Progress
 from highrise.encode import Tokenizer
-from highrise.encode.packed import write_packed
+from highrise.encode.packed import Batch, write_packed
 from highrise.encode.prompt import PromptFormat
 from highrise.train.config import TrainConfig
 from highrise.train.infill import cut_infill, pieces
@@ -28,8 +27,6 @@ __all__ = ["TRAIN_FILE", "VALIDATION_FILE", "build_corpus", "end_of_document"]
 TRAIN_FILE = "train.tokens"
 VALIDATION_FILE = "validation.tokens"
 _CHARACTERS_PER_TOKEN = 3
-
-Batch = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
 
 
 def build_corpus(
@@ -65,7 +62,7 @@ def build_corpus(
                     cut = cut_infill(piece, draw) if draw.random() < config.infill_share else None
                     if cut is not None and prompts.supports_infill:
                         counts["infill_samples"] += 1
-                        waiting.append([*prompts.infill_sample(*cut).ids, end])
+                        waiting.append(_ended(prompts.infill_sample(*cut).ids, end))
                     else:
                         waiting.append(tokenizer.encode(piece))
                 waiting[-1:] = [_ended(waiting[-1], end)] if waiting else []

@@ -60,6 +60,6 @@ def pieces(text: str, longest: int) -> list[str]:
         lines.append(lines[-1] + len(line))
     while len(text) - starts[-1] > longest:
         limit = starts[-1] + longest
-        line = lines[bisect.bisect_right(lines, limit) - 1]
-        starts.append(line if line > starts[-1] else limit)
+        cut = lines[bisect.bisect_right(lines, limit) - 1]
+        starts.append(cut if cut > starts[-1] else limit)
     return [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]

@@ -101,7 +101,8 @@ def draw_batches(
     """The micro-batches of `step`: windows of `sequence` tokens at random places, and the tokens that follow each."""
     places = np.random.default_rng([seed, step]).integers(0, len(tokens) - sequence, size=windows)
     rows = torch.from_numpy(np.stack([np.asarray(tokens[p : p + sequence + 1], dtype=np.int64) for p in places]))
-    return [MicroBatch(part[:, :-1].contiguous(), part[:, 1:].contiguous()) for part in rows.split(micro_batch)]
+    parts = [rows[begin : begin + micro_batch] for begin in range(0, windows, micro_batch)]
+    return [MicroBatch(part[:, :-1].contiguous(), part[:, 1:].contiguous()) for part in parts]
 
 
 def _start(config: TrainConfig, vocab_size: int) -> Decoder:
