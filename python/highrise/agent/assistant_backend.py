@@ -159,6 +159,8 @@ class AssistantBackend(Wrapper):
         if not self._config.completion:
             raise ApiError("Ghost text is switched off here (agent.completion is false).", param="suffix", status=403)
         woven = await self._context.weave_completion(request)
+        if woven.temperature is None:
+            woven = msgspec.structs.replace(woven, temperature=0.0)
         try:
             chunks = await self.inner.stream_complete(woven)
         except ApiError as error:

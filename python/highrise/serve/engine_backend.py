@@ -465,7 +465,7 @@ class EngineBackend:
             repository=request.repository,
         )
         fields = SamplingFields(
-            temperature=request.temperature,
+            temperature=request.temperature or 0.0,  # llama.cpp's 0.8 makes small models miss the end of a begun word
             top_p=request.top_p,
             top_k=request.top_k,
             min_p=request.min_p,
