@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -41,23 +41,27 @@ class LlamaServer:
     def tokenize(self, text: str, *, special: bool = True) -> list[int]:
         return self.post("/tokenize", {"content": text, "add_special": False, "parse_special": special})["tokens"]
 
-    def greedy(self, prompt_ids: list[int], count: int, *, top: int = 3) -> list[dict]:
-        """One dictionary a token: `id`, `logprob`, and `top_logprobs` with the same two keys, best first."""
-        answer = self.post(
+    def greedy(self, prompt_ids: list[int], count: int, *, top: int = 3) -> dict:
+        """`tokens`, and `completion_probabilities`, each with `top_logprobs` (`id`, `logprob`), best first.
+
+        Tokens that end inside a character have no probabilities of their own, so the two lists may differ in length.
+        """
+        return self.post(
             "/completion",
             {"prompt": prompt_ids, "n_predict": count, "temperature": 0, "n_probs": top, "cache_prompt": False,
-             "ignore_eos": False, "return_tokens": True, "post_sampling_probs": False, "seed": 1},
+             "return_tokens": True, "post_sampling_probs": False},
         )  # fmt: skip
-        return answer["completion_probabilities"]
 
 
 @contextlib.contextmanager
-def llama_server(model: Path, *, context: int = 1024, threads: int = 2) -> Iterator[LlamaServer]:
+def llama_server(
+    model: Path, *, context: int = 1024, threads: int = 2, arguments: Sequence[str] = ()
+) -> Iterator[LlamaServer]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [tool("llama-server"), "-m", str(model), "-c", str(context), "-np", "1", "-t", str(threads)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--no-webui", "-ngl", "0", "--no-warmup"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--no-webui", "-ngl", "0", "--no-warmup", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     server = LlamaServer(f"http://127.0.0.1:{port}")
     try:

@@ -1,23 +1,33 @@
-"""The same first tokens as llama.cpp, from the same file with its stored bits, except where two candidates nearly tie.
+"""The tokens of llama.cpp from the same file: equal in float32 but for near ties, and as near to it with stored bits.
 
-Run by `make test-all`; needs llama-server (scripts/build_llama.sh) and the model in the catalogue's cache.
+Run by `make test-all`; needs llama-server (scripts/build_llama.sh), the models in the catalogue's cache and 2.5 GB of
+disk under `.cache` for weights in float32. What was found is printed, and kept in `.cache/parity.txt`.
 """
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
 import pytest
 
 from highrise.core.catalogue import locate
 from highrise.core.errors import HighriseError
 from highrise.serve.engine import Engine
-from highrise.serve.request import Request, Sampling
-from tests.serve.llama_cpp import llama_server, tool
+from highrise.serve.request import Request, Sampling, TokenLogprob
+from tests.serve.llama_cpp import LlamaServer, llama_server, tool
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COUNT = 16
 NEAR = 0.05
 """Nats between the two best candidates below which either may be chosen."""
+WIDE = 0.5
+"""The same where both round activations to 8 bits: each is then about 0.1 off (docs/log/serve-engine.md)."""
+CACHE = Path(".cache")
 
 PROMPTS = [
     "def quicksort(items):\n    ",
@@ -43,22 +53,75 @@ PROMPTS = [
 ]
 
 
+class Pair(msgspec.Struct):
+    """Our engine and llama.cpp's server over the same weights, prompts as ids, and the answers of both."""
+
+    engine: Engine
+    server: LlamaServer
+    prompts: list[list[int]]
+
+    def ours(self, ids: list[int], count: int, top: int = 10) -> list[TokenLogprob]:
+        sampling = Sampling(temperature=0, max_tokens=count, logprobs=top)
+        outputs = self.engine.generate([Request(prompt_ids=ids, sampling=sampling)])[0]
+        return [score for output in outputs for score in output.logprobs or ()]
+
+    def theirs_next(self, ids: list[int], top: int = 10) -> dict[int, float]:
+        scores = self.server.greedy(ids, 1, top=top)["completion_probabilities"][0]["top_logprobs"]
+        return {score["id"]: score["logprob"] for score in scores}
+
+    def divergences(self) -> Iterator[tuple[list[int], int, int]]:
+        """Where the greedy answers part: the tokens up to there, our choice, theirs."""
+        for ids in self.prompts:
+            own = [score.id for score in self.ours(ids, COUNT, 0)]
+            other = self.server.greedy(ids, COUNT, top=0)["tokens"]
+            for place, (left, right) in enumerate(zip(own, other, strict=False)):
+                if left != right:
+                    yield ids + own[:place], left, right
+                    break
+
+
+def report(text: str) -> None:
+    """Print a finding and keep it beside the other caches."""
+    print(text)
+    with (CACHE / "parity.txt").open("a") as file:
+        file.write(text + "\n")
+
+
 @pytest.fixture(scope="module", params=["smollm2-135m", "qwen2.5-coder-0.5b"])
-def both(request):
+def path(request):
     tool("llama-server")
     try:
-        path = locate(request.param)
+        return locate(request.param)
     except HighriseError as error:
         pytest.skip(f"{request.param} is not in the local cache: {error}")
-    engine = Engine.load(path, weights="stored", threads=2, max_context=1024)
+
+
+@pytest.fixture(scope="module")
+def exact(path):
+    """Both in float32, from the stored bits expanded, nothing rounded on the way."""
+    wide = CACHE / f"{path.stem}.F32.gguf"
+    if not wide.exists():
+        CACHE.mkdir(exist_ok=True)
+        subprocess.run(
+            [tool("llama-quantize"), "--allow-requantize", str(path), str(wide), "F32"], check=True, capture_output=True
+        )
+    engine = Engine.load(path, weights="float32", kv="fp32", threads=2, max_context=512)
+    with llama_server(wide, arguments=["-ctk", "f32", "-ctv", "f32"]) as server:
+        yield Pair(engine, server, [engine.tokenizer.encode(text) for text in PROMPTS])
+
+
+@pytest.fixture(scope="module")
+def stored(path):
+    """Both with the bits of the file."""
+    engine = Engine.load(path, weights="stored", threads=2, max_context=512)
     with llama_server(path) as server:
-        yield engine, server
+        yield Pair(engine, server, [engine.tokenizer.encode(text) for text in PROMPTS])
 
 
-def test_prompt_ids_are_identical(both):
-    engine, server = both
-    for text in PROMPTS:
-        assert engine.tokenizer.encode(text) == server.tokenize(text, special=False)
+def test_prompt_ids_are_identical(stored):
+    engine, server = stored.engine, stored.server
+    for text, ids in zip(PROMPTS, stored.prompts, strict=True):
+        assert ids == server.tokenize(text, special=False)
     chat = engine.prompts.chat([{"role": "user", "content": "Write a loop."}])
     assert chat.ids == server.tokenize(chat.text)
     if engine.prompts.supports_infill:
@@ -66,34 +129,32 @@ def test_prompt_ids_are_identical(both):
         assert infill.ids == server.tokenize(infill.text)
 
 
-def test_greedy_tokens_are_equal_but_for_near_ties(both, record_property):
-    engine, server = both
-    equal, ties, wrong, distances = 0, [], [], []
-    for text in PROMPTS:
-        prompt = engine.tokenizer.encode(text)
-        theirs = server.greedy(prompt, COUNT)
-        sampling = Sampling(temperature=0, max_tokens=COUNT, logprobs=3)
-        outputs = engine.generate([Request(prompt_ids=prompt, sampling=sampling)])[0]
-        ours = [score for output in outputs for score in output.logprobs or ()]
-        for place, (own, other) in enumerate(zip(ours, theirs, strict=False)):
-            distances.append(abs(own.top[0][1] - other["top_logprobs"][0]["logprob"]))
-            if own.id == other["id"]:
-                continue
-            best, second = (score["logprob"] for score in other["top_logprobs"][:2])
-            own_gap = own.top[0][1] - own.top[1][1]
-            record = (
-                f"{text!r} at {place}: {own.id} for {other['id']}, gap {best - second:.3f} there, {own_gap:.3f} here"
-            )
-            (ties if min(best - second, own_gap) < NEAR else wrong).append(record)
-            break
-        else:
-            equal += 1
-    distances.sort()
-    summary = (
-        f"{engine.name}: {equal} of {len(PROMPTS)} prompts with {COUNT} equal tokens, {len(ties)} ended by a near tie; "
-        f"log-probability of the best token differs by {distances[len(distances) // 2]:.4f} (median), "
-        f"{distances[-1]:.4f} (largest)"
+def test_in_float32_the_greedy_tokens_are_equal_but_for_near_ties(exact):
+    gaps = []
+    for context, own, other in exact.divergences():
+        scores = exact.theirs_next(context)
+        gaps.append(abs(scores[own] - scores[other]) if own in scores else np.inf)
+    report(f"{exact.engine.name} float32: {len(PROMPTS) - len(gaps)} of {len(PROMPTS)} equal, gaps of the rest {gaps}")
+    assert all(gap < NEAR for gap in gaps)
+
+
+def test_with_stored_bits_both_are_equally_near_to_float32(exact, stored):
+    """Both round activations to 8 bits, in different places. Neither is the other's truth: float32 is."""
+    own_errors, other_errors = [], []
+    for ids in stored.prompts:
+        truth = dict(exact.ours(ids, 1, 20)[0].top)
+        own_errors += [value - truth[token] for token, value in stored.ours(ids, 1)[0].top if token in truth]
+        other_errors += [value - truth[token] for token, value in stored.theirs_next(ids).items() if token in truth]
+    own_error, other_error = (float(np.sqrt(np.mean(np.square(errors)))) for errors in (own_errors, other_errors))
+    gaps = []
+    for context, own, other in stored.divergences():
+        truth = dict(exact.ours(context, 1, 20)[0].top)
+        gaps.append(abs(truth[own] - truth[other]) if own in truth and other in truth else np.inf)
+    near = sum(gap < NEAR for gap in gaps)
+    report(
+        f"{stored.engine.name} stored: {len(PROMPTS) - len(gaps)} of {len(PROMPTS)} equal, {near} parted at a gap "
+        f"below {NEAR}, the others at {sorted(round(gap, 3) for gap in gaps if gap >= NEAR)}; log-probabilities of the "
+        f"ten best tokens are off by {own_error:.3f} (ours) and {other_error:.3f} (llama.cpp) root mean square"
     )
-    print("\n".join([summary, *ties, *wrong]))
-    record_property("parity", summary)
-    assert not wrong, "\n".join([summary, *wrong])
+    assert own_error < 1.3 * other_error
+    assert all(gap < WIDE for gap in gaps)

@@ -118,7 +118,7 @@ class Engine:
         cls,
         path: Path,
         *,
-        weights: Literal["stored", "int8", "int4"] = "stored",
+        weights: Literal["stored", "int8", "int4", "float32"] = "stored",
         adapter: Path | None = None,
         threads: int | None = None,
         isa: str = "auto",

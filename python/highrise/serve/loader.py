@@ -32,7 +32,7 @@ PAGE_SIZE = 16
 _LARGEST_POOL = 512_000_000
 _SHARE_OF_MEMORY = 0.25
 
-WeightBits = Literal["stored", "int8", "int4"]
+WeightBits = Literal["stored", "int8", "int4", "float32"]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,8 +101,9 @@ def load_engine(
 ) -> Engine:
     """An engine over a GGUF file or a Hugging Face folder.
 
-    `weights` keeps the stored bits, or quantises again where the file has more ("int8", "int4"). `say` hears one line
-    about what was derived. `options` are the engine's own (`step_tokens`, `max_running`, `max_waiting`, `name`).
+    `weights` keeps the stored bits, or quantises again where the file has more ("int8", "int4"); "float32" expands them
+    and computes without quantising anything, slowly, to have something to compare with. `say` hears one line about what
+    was derived. `options` are the engine's own (`step_tokens`, `max_running`, `max_waiting`, `name`).
     Raises `InputError` for weights, adapters or instruction sets that cannot be used.
     """
     started = time.perf_counter()
@@ -168,9 +169,11 @@ def make_decoder(
     )
     for name, tensor in file.tensors.items():
         rows, cols = (tensor.shape[0], 1) if len(tensor.shape) == 1 else tensor.shape
-        raw = tensor.raw()
+        raw, kind, keep = tensor.raw(), tensor.type, weights
+        if weights == "float32":
+            raw, kind, keep = np.ascontiguousarray(tensor.dequantise()).reshape(-1).view(np.uint8), "F32", "stored"
         try:
-            decoder.set_tensor(name, raw, tensor.type, rows, cols, weights)
+            decoder.set_tensor(name, raw, kind, rows, cols, keep)
         except (ValueError, KeyError) as error:
             raise InputError(f"{file.path} cannot be run: {error}") from error
         _let_go(raw)
