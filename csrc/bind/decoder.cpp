@@ -22,20 +22,10 @@ using serve::Complaint;
 using serve::Decoder;
 using serve::DecoderOptions;
 using serve::DecoderShape;
-using serve::Kernels;
 using serve::Status;
 using serve::WeightLimit;
 
 std::string text(int64_t value) { return std::to_string(value); }
-
-const Kernels* kernels_of(const std::string& isa) {
-  const Kernels* kernels = serve::find_kernels(isa.c_str());
-  if (kernels) return kernels;
-  std::string names;
-  for (const char* const* name = serve::available_kernels(); *name; ++name)
-    names += (names.empty() ? "" : ", ") + std::string(*name);
-  throw py::value_error("isa \"" + isa + "\" is not to be had on this CPU; choose auto or one of " + names);
-}
 
 void at_least(const char* name, int64_t value, int64_t least) {
   if (value < least)
@@ -90,7 +80,7 @@ std::unique_ptr<Decoder> make_decoder(const DecoderShape& shape, int64_t num_pag
   options.num_pages = num_pages;
   options.page_size = page_size;
   options.threads = threads;
-  options.kernels = kernels_of(isa);
+  options.kernels = &kernels_of(isa);
   options.half_cache = kv == "float16";
   auto decoder = std::make_unique<Decoder>(checked_shape(shape), options);
   if (!decoder->ready()) {

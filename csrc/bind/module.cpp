@@ -6,9 +6,20 @@
 
 namespace highrise::bind {
 
+const serve::Kernels& kernels_of(const std::string& isa) {
+  const serve::Kernels* kernels = serve::find_kernels(isa.c_str());
+  if (kernels) return *kernels;
+  std::string names;
+  for (const char* const* name = serve::available_kernels(); *name; ++name) {
+    names += (names.empty() ? "" : ", ") + std::string(*name);
+  }
+  throw pybind11::value_error("isa \"" + isa + "\" is not to be had on this CPU; choose auto or one of " + names);
+}
+
 void register_all(pybind11::module_& module) {
   module.doc() = "C++ kernels of Highrise: plain pointers inside, checked arrays outside.";
   register_decoder(module);
+  register_kernels(module);
 }
 
 }  // namespace highrise::bind

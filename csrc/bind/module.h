@@ -3,9 +3,17 @@
 
 #include <pybind11/pybind11.h>
 
+#include <string>
+
+#include "serve/kernels.h"
+
 namespace highrise::bind {
 
+// The kernels of a name, or a ValueError that lists what this CPU has.
+const serve::Kernels& kernels_of(const std::string& isa);
+
 void register_decoder(pybind11::module_& module);
+void register_kernels(pybind11::module_& module);
 void register_all(pybind11::module_& module);
 
 }  // namespace highrise::bind

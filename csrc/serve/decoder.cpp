@@ -83,7 +83,7 @@ void ActivationBuffer::resize(int64_t rows, int64_t cols, bool with_bfloats) {
     scales.assign(group_count, 0.0f);
     sums.assign(group_count, 0);
     part_sums.assign(2 * group_count, 0);
-    if (with_bfloats) bfloats.assign(count, 0);
+    if (with_bfloats) bfloats.assign(count + static_cast<size_t>(32 * stride), 0);
   }
   view.stride = stride;
   view.groups = groups;

@@ -22,6 +22,8 @@ using serve::PackedMatrix;
 
 constexpr int kVectorBytes = 4 * kLanes;
 constexpr int kSlices = kTileRows / kLanes;  // vectors that cover the 16 rows
+// How far ahead of the codes a single input reads: on Sapphire Rapids 4096 gave 29 GMAC/s from memory, 512 gave 26.
+constexpr int kPrefetchBytes = 4096;
 constexpr int kMaxInputs = kLanes == 16 ? 8 : 4;
 
 // Codes of unit U of a group, as bytes below 2^Bits.
@@ -160,7 +162,8 @@ void multiply_tile(const PackedMatrix& matrix, const uint8_t* tile, const Activa
     for (int t = 0; t < T; ++t) total[t] = zero();
     for (int64_t group = 0; group < matrix.groups; ++group) {
       if constexpr (T == 1) {
-        for (int line = 0; line < kGroupBytes; line += 64 * kSlices) __builtin_prefetch(group_codes + 1024 + line);
+        for (int line = 0; line < kGroupBytes; line += 64 * kSlices)
+          __builtin_prefetch(group_codes + kPrefetchBytes + line);
       }
       for (int part = 0; part < Parts; ++part) {
         I sum[T];
@@ -288,28 +291,39 @@ inline void finish_tile(const MultiplyTask& task, int64_t tile, int64_t first, i
   }
 }
 
-inline void multiply(const MultiplyTask& task) {
+// One tile times inputs [begin, end), as many at a time as the registers hold.
+inline void multiply_rows(const MultiplyTask& task, int64_t tile, int64_t begin, int64_t end) {
   float result[kMaxInputs * kTileRows];
-  for (int64_t tile = task.tile_begin; tile < task.tile_end; ++tile) {
-    const uint8_t* data = task.matrix->tile(tile);
-    for (int64_t first = task.first; first < task.last;) {
-      const int64_t left = task.last - first;
-      int64_t count = 1;
-      if (left >= kMaxInputs) {
-        count = kMaxInputs;
-        multiply_any<kMaxInputs>(*task.matrix, data, *task.inputs, first, result);
-      } else if (left >= 4) {
-        count = 4;
-        multiply_any<4>(*task.matrix, data, *task.inputs, first, result);
-      } else if (left >= 2) {
-        count = 2;
-        multiply_any<2>(*task.matrix, data, *task.inputs, first, result);
-      } else {
-        multiply_any<1>(*task.matrix, data, *task.inputs, first, result);
-      }
-      finish_tile(task, tile, first, count, result, kTileRows);
-      first += count;
+  const PackedMatrix& matrix = *task.matrix;
+  const uint8_t* data = matrix.tile(tile);
+  for (int64_t first = begin; first < end;) {
+    const int64_t left = end - first;
+    int64_t count = 1;
+    if (left >= kMaxInputs) {
+      count = kMaxInputs;
+      multiply_any<kMaxInputs>(matrix, data, *task.inputs, first, result);
+    } else if (left >= 4) {
+      count = 4;
+      multiply_any<4>(matrix, data, *task.inputs, first, result);
+    } else if (left >= 2) {
+      count = 2;
+      multiply_any<2>(matrix, data, *task.inputs, first, result);
+    } else {
+      multiply_any<1>(matrix, data, *task.inputs, first, result);
     }
+    finish_tile(task, tile, first, count, result, kTileRows);
+    first += count;
+  }
+}
+
+// Inputs of one block stay in the first cache while the tiles, which are fewer bytes, come from the second again.
+inline void multiply(const MultiplyTask& task) {
+  constexpr int64_t kBlockBytes = 24 * 1024;
+  const int64_t fit = kBlockBytes / task.inputs->stride / kMaxInputs * kMaxInputs;
+  const int64_t block = fit > kMaxInputs ? fit : kMaxInputs;
+  for (int64_t begin = task.first; begin < task.last; begin += block) {
+    const int64_t end = begin + block < task.last ? begin + block : task.last;
+    for (int64_t tile = task.tile_begin; tile < task.tile_end; ++tile) multiply_rows(task, tile, begin, end);
   }
 }
 

@@ -23,6 +23,7 @@ struct Choices {
   Choices() {
 #if defined(__x86_64__)
     const CpuFeatures& cpu = cpu_features();
+    if (cpu.amx) offer("amx", amx_kernels());
     if (cpu.avx512vnni) offer("avx512vnni", avx512vnni_kernels());
     if (cpu.avx512) offer("avx512", avx512_kernels());
     if (cpu.avx2) offer("avx2", avx2_kernels());

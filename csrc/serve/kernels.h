@@ -18,7 +18,7 @@ struct Activations {
   float* scales = nullptr;       // largest magnitude of a group of 32, divided by 127
   int32_t* sums = nullptr;       // sum of the codes of a group
   int32_t* part_sums = nullptr;  // the same for each half of a group
-  uint16_t* bfloats = nullptr;   // nullptr where no kernel wants them
+  uint16_t* bfloats = nullptr;   // nullptr where no kernel wants them; readable for 32 rows beyond the last
 };
 
 enum class Output { kStore, kAdd };

@@ -77,6 +77,13 @@ inline void quantise(const Activations& inputs, int64_t first, int64_t last) {
       for (int v = 0; v < kVectors; ++v) {
         const F code = round(mul(x[v], inverse));
         store_as_bytes(codes + group * serve::kGroup + v * kLanes, code);
+#if defined(__AVX512BF16__)
+        if (inputs.bfloats) {
+          const __m256bh rounded = _mm512_cvtneps_pbh(x[v]);
+          uint16_t* bfloats = inputs.bfloats + row * inputs.stride + group * serve::kGroup + v * kLanes;
+          __builtin_memcpy(bfloats, &rounded, sizeof rounded);
+        }
+#endif
         part[v * 2 / kVectors] = add(part[v * 2 / kVectors], code);
       }
       const auto low = static_cast<int32_t>(reduce_add(part[0])), high = static_cast<int32_t>(reduce_add(part[1]));

@@ -15,6 +15,14 @@ const ISA_FLAGS: &[(&str, &str, &[&str])] = &[
         "x86_64",
         &["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
     ),
+    (
+        "_amx",
+        "x86_64",
+        &[
+            "-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni",
+            "-mavx512bf16", "-mamx-tile", "-mamx-bf16",
+        ],
+    ),
     ("_neon", "aarch64", &[]),
 ];
 
