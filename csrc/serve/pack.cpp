@@ -24,19 +24,31 @@ int limit_bits(WeightLimit limit) {
   }
 }
 
-void put_code(uint8_t* group, int bits, int unit, int byte, uint8_t code) {
+// Folds the eight units of a group (64 codes each, one a byte) into its vectors.
+void fold_units(const uint8_t (&units)[8][64], int bits, uint8_t* group) {
   if (bits == 8) {
-    group[unit * 64 + byte] = code;
+    std::memcpy(group, units, sizeof units);
     return;
   }
-  uint8_t& nibbles = group[unit % 4 * 64 + byte];
-  nibbles = static_cast<uint8_t>(nibbles | (code & 0x0f) << (unit >= 4 ? 4 : 0));
+  for (int v = 0; v < 4; ++v) {
+    for (int i = 0; i < 64; ++i) {
+      group[v * 64 + i] = static_cast<uint8_t>((units[v][i] & 0x0f) | (units[v + 4][i] & 0x0f) << 4);
+    }
+  }
   if (bits == 5) {
-    uint8_t& high = group[256 + byte];
-    high = static_cast<uint8_t>(high | (code >> 4 & 1) << unit);
+    for (int i = 0; i < 64; ++i) {
+      int high = 0;
+      for (int u = 0; u < 8; ++u) high |= (units[u][i] >> 4 & 1) << u;
+      group[256 + i] = static_cast<uint8_t>(high);
+    }
   } else if (bits == 6) {
-    uint8_t& high = group[256 + unit / 4 * 64 + byte];
-    high = static_cast<uint8_t>(high | (code >> 4 & 3) << (2 * (unit % 4)));
+    for (int h = 0; h < 2; ++h) {
+      for (int i = 0; i < 64; ++i) {
+        int high = 0;
+        for (int j = 0; j < 4; ++j) high |= (units[4 * h + j][i] >> 4 & 3) << (2 * j);
+        group[256 + h * 64 + i] = static_cast<uint8_t>(high);
+      }
+    }
   }
 }
 
@@ -55,21 +67,34 @@ uint16_t* minima_of(PackedMatrix& matrix, int64_t tile) {
   return reinterpret_cast<uint16_t*>(matrix.tile(tile) + matrix.minima_offset);
 }
 
-void put_row(PackedMatrix& matrix, int64_t row, const uint8_t* codes, const float* scales, const float* minima) {
-  const int64_t tile = row / kTileRows;
-  const int r = static_cast<int>(row % kTileRows), parts = matrix.scales_per_group;
-  uint8_t* group_codes = matrix.tile(tile);
+// Codes, scales and minima of the 16 rows of a tile, row after row.
+struct TileSource {
+  std::vector<uint8_t> codes;
+  std::vector<float> scales, minima;
+};
+
+void put_tile(PackedMatrix& matrix, int64_t tile, const TileSource& source) {
+  const int parts = matrix.scales_per_group;
+  const int64_t padded = matrix.groups * kGroup, scales_a_row = padded / 16;
   uint16_t* tile_scales = scales_of(matrix, tile);
   uint16_t* tile_minima = minima_of(matrix, tile);
   for (int64_t group = 0; group < matrix.groups; ++group) {
-    for (int i = 0; i < kGroup; ++i) {
-      put_code(group_codes, matrix.bits, i / 4, 4 * r + i % 4, codes[group * kGroup + i]);
+    uint8_t units[8][64];
+    for (int r = 0; r < kTileRows; ++r) {
+      const uint8_t* codes = source.codes.data() + r * padded + group * kGroup;
+      for (int u = 0; u < 8; ++u) std::memcpy(&units[u][4 * r], codes + 4 * u, 4);
     }
-    for (int part = 0; part < parts; ++part) {
-      tile_scales[(group * parts + part) * kTileRows + r] = float_to_half(scales[group * parts + part]);
+    fold_units(units, matrix.bits, matrix.tile(tile) + static_cast<size_t>(group) * matrix.group_bytes());
+    for (int r = 0; r < kTileRows; ++r) {
+      const float* scales = source.scales.data() + r * scales_a_row + group * parts;
+      for (int part = 0; part < parts; ++part) {
+        tile_scales[(group * parts + part) * kTileRows + r] = float_to_half(scales[part]);
+      }
+      if (matrix.has_minimum) {
+        tile_minima[group * kTileRows + r] =
+            float_to_half(source.minima[static_cast<size_t>(r * scales_a_row + group)]);
+      }
     }
-    if (matrix.has_minimum) tile_minima[group * kTileRows + r] = float_to_half(minima[group]);
-    group_codes += matrix.group_bytes();
   }
 }
 
@@ -127,23 +152,29 @@ PackedMatrix plan_packed(BlockType type, int64_t rows, int64_t cols, WeightLimit
 
 void pack_tiles(const Kernels& kernels, BlockType type, const uint8_t* source, PackedMatrix& matrix, int64_t begin,
                 int64_t end) {
-  const auto padded = static_cast<size_t>(matrix.groups) * kGroup;
-  std::vector<uint8_t> codes(padded);
-  std::vector<float> values(padded), scales(padded / 16), minima(padded / 16);
-  const int64_t last_row = std::min(end * kTileRows, matrix.rows);
-  for (int64_t row = begin * kTileRows; row < last_row; ++row) {
-    const uint8_t* from = source + row * row_bytes(type, matrix.cols);
-    if (matrix.bits == 0) {
-      pack_float_row(type, source, matrix, row);
-      continue;
+  const int64_t padded = matrix.groups * kGroup, scales_a_row = padded / 16;
+  TileSource rows;
+  std::vector<float> values(static_cast<size_t>(padded));
+  for (int64_t tile = begin; tile < end; ++tile) {
+    // Rows beyond the matrix keep a scale of zero.
+    rows.codes.assign(static_cast<size_t>(padded * kTileRows), 0);
+    rows.scales.assign(static_cast<size_t>(scales_a_row * kTileRows), 0.0f);
+    rows.minima.assign(rows.scales.size(), 0.0f);
+    const int64_t first = tile * kTileRows, last = std::min(first + kTileRows, matrix.rows);
+    for (int64_t row = first; row < last; ++row) {
+      const uint8_t* from = source + row * row_bytes(type, matrix.cols);
+      uint8_t* codes = rows.codes.data() + (row - first) * padded;
+      float* scales = rows.scales.data() + (row - first) * scales_a_row;
+      if (matrix.bits == 0) {
+        pack_float_row(type, source, matrix, row);
+      } else if (keeps_codes(type, matrix)) {
+        read_codes(type, from, matrix.cols, codes, scales, rows.minima.data() + (row - first) * scales_a_row);
+      } else {
+        read_row(type, from, matrix.cols, values.data());
+        kernels.quantise_weights(values.data(), matrix.groups, matrix.bits, codes, scales);
+      }
     }
-    if (keeps_codes(type, matrix)) {
-      read_codes(type, from, matrix.cols, codes.data(), scales.data(), minima.data());
-    } else {
-      read_row(type, from, matrix.cols, values.data());
-      kernels.quantise_weights(values.data(), matrix.groups, matrix.bits, codes.data(), scales.data());
-    }
-    put_row(matrix, row, codes.data(), scales.data(), minima.data());
+    if (matrix.bits != 0) put_tile(matrix, tile, rows);
   }
 }
 

@@ -103,20 +103,19 @@ inline void quantise_weights(const float* x, int64_t groups, int bits, uint8_t* 
   const float middle = static_cast<float>(1 << (bits - 1));
   for (int64_t group = 0; group < groups; ++group, x += serve::kGroup, codes += serve::kGroup) {
     F value[kVectors];
-    F most = zero();
+    F high = zero(), low = zero();
     for (int v = 0; v < kVectors; ++v) {
       value[v] = load(x + v * kLanes);
-      most = max(most, abs(value[v]));
+      high = max(high, value[v]);
+      low = max(low, sub(zero(), value[v]));
     }
-    const float largest = reduce_max(most);
+    const float highest = reduce_max(high), lowest = -reduce_max(low);
+    const float signed_largest = highest > -lowest ? highest : lowest;
+    const float largest = highest > -lowest ? highest : -lowest;
     if (!(largest > 0.0f)) {
       scales[group] = 0.0f;
       for (int i = 0; i < serve::kGroup; ++i) codes[i] = static_cast<uint8_t>(middle);
       continue;
-    }
-    float signed_largest = largest;
-    for (int i = 0; i < serve::kGroup; ++i) {
-      if (x[i] == -largest) signed_largest = -largest;
     }
     float best_gain = -1.0f, best_inverse = 0.0f, best_scale = 0.0f;
     for (int candidate = 0; candidate < kCandidates; ++candidate) {
