@@ -335,8 +335,11 @@ impl Tokenizer {
                 } else if let Some(ids) = worker.cache.get(key, hash) {
                     let length = 1 + ids[1..].iter().map(|&id| usize::from(id != NONE)).sum::<usize>();
                     out.reserve(INLINE);
-                    out.extend_from_slice(ids);
-                    out.truncate(before + length);
+                    // SAFETY: there is room for four more, all four are written, and `length` is at most four.
+                    unsafe {
+                        out.as_mut_ptr().add(before).cast::<[u32; INLINE]>().write_unaligned(*ids);
+                        out.set_len(before + length);
+                    }
                 } else {
                     self.encode_missed(worker, &bytes[at..end], key, hash, out);
                 }
