@@ -354,13 +354,14 @@ def test_too_large_a_body(url: str) -> None:
 
 
 def test_a_full_queue_is_429_with_retry_after() -> None:
-    backend = scripted_backend("slow answer", delay=0.05, max_waiting=1)
+    backend = scripted_backend("slow answer", delay=0.2, max_waiting=1)
 
     async def ask(address: str) -> list[httpx.Response]:
         async with httpx.AsyncClient() as client:
             body = {"prompt": "a", "max_tokens": 10}
             first = asyncio.ensure_future(client.post(f"{address}/v1/completions", json=body))
-            await asyncio.sleep(0.15)
+            while not backend.runner.asked:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
             second = await client.post(f"{address}/v1/completions", json=body)
             return [await first, second]
 
@@ -382,7 +383,10 @@ def test_a_client_that_leaves_cancels_its_request(stream: bool) -> None:
             connection.sendall(
                 b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
             )
-            time.sleep(0.3)
+            deadline = time.monotonic() + 5
+            while not backend.runner.asked and time.monotonic() < deadline:  # type: ignore[attr-defined]
+                time.sleep(0.02)
+            time.sleep(0.1)
             assert len(backend.runner.asked) == 1  # type: ignore[attr-defined]
             assert not backend.runner.cancelled  # type: ignore[attr-defined]
         deadline = time.monotonic() + 3
