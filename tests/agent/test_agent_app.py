@@ -141,7 +141,7 @@ def test_the_prompt_stays_the_same_while_a_line_is_typed(served: tuple[str, Any,
 
 def test_a_model_without_infill_goes_on_from_the_prefix(root: Path) -> None:
     backend = scripted_backend("return a + b\n\n\nprint(add(1, 2))\n", max_context=8000)
-    backend._prompts.supports_infill = False
+    backend.engine.prompts.supports_infill = False  # type: ignore[misc]
     with listening(build_app(AgentConfig(), backend, index=None, root=root)) as url:
         body = {"prompt": "def add(a, b):\n    ", "suffix": "\n\nprint(add(1, 2))\n", "max_tokens": 60}
         answer = HTTP.post(f"{url}/v1/completions", json=body).json()

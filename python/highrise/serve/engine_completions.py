@@ -1,0 +1,142 @@
+"""Floor 6, engine completions: /v1/completions over our own engine, several prompts and choices at a time.
+
+With `suffix` the one prompt is a fill-in-the-middle prompt, which goes before others in the queue. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
+
+from highrise.serve.engine_inputs import EngineInputs
+from highrise.serve.generation import Generation, Piece, merge, num_choices, sampling_of
+from highrise.serve.protocol import ApiError, Completion, CompletionChoice, CompletionRequest, new_id, now
+from highrise.serve.request import Output, Priority
+from highrise.serve.translate import LegacyLogprobs, UsageCounter, split_prompts, wire_reason
+
+__all__ = ["EngineCompletions"]
+
+_DEFAULT_TOKENS = 16  # OpenAI's
+
+
+class _Work(msgspec.Struct, kw_only=True):
+    """A completion under way: `streams` holds `per_prompt` choices of the first prompt, then of the second, ..."""
+
+    id: str
+    created: int
+    prompts: list[list[int]]
+    per_prompt: int
+    echo: list[str]
+    streams: list[AsyncGenerator[Output, None]]
+
+    @property
+    def num_choices(self) -> int:
+        return len(self.streams)
+
+    def pieces(self) -> AsyncGenerator[Piece, None]:
+        return merge(self.streams)
+
+
+class EngineCompletions:
+    """Answers completion requests."""
+
+    def __init__(self, inputs: EngineInputs, generation: Generation) -> None:
+        self._inputs = inputs
+        self._name = inputs.name
+        self._generation = generation
+
+    async def whole(self, request: CompletionRequest) -> Completion:
+        """Continue a prompt, or fill a middle."""
+        work = self._begin(request)
+        texts = [""] * work.num_choices
+        reasons: list[str | None] = [None] * work.num_choices
+        writers = [LegacyLogprobs(self._inputs.tokenizer) for _ in texts]
+        usage = UsageCounter(work.prompts, work.per_prompt)
+        async for index, output in work.pieces():
+            piece = self._text(work, index, output, usage)
+            texts[index] += piece
+            writers[index].add(output, work.prompts[index // work.per_prompt])
+            reasons[index] = output.finish_reason or reasons[index]
+        choices = [
+            CompletionChoice(
+                index=index,
+                text=text,
+                logprobs=writers[index].take() if request.logprobs is not None else None,
+                finish_reason=wire_reason(reasons[index]),
+            )
+            for index, text in enumerate(texts)
+        ]
+        return Completion(id=work.id, created=work.created, model=self._name, choices=choices, usage=usage.total())
+
+    def stream(self, request: CompletionRequest) -> AsyncGenerator[Completion, None]:
+        """The same in pieces; what is wrong with the request is refused at once."""
+        return self._stream(request, self._begin(request))
+
+    async def _stream(self, request: CompletionRequest, work: _Work) -> AsyncGenerator[Completion, None]:
+        writers = [LegacyLogprobs(self._inputs.tokenizer) for _ in range(work.num_choices)]
+        usage = UsageCounter(work.prompts, work.per_prompt)
+        pieces = work.pieces()
+        try:
+            async for index, output in pieces:
+                text = self._text(work, index, output, usage)
+                writer = writers[index]
+                writer.add(output, work.prompts[index // work.per_prompt])
+                if not text and output.finish_reason is None:
+                    continue
+                choice = CompletionChoice(
+                    index=index,
+                    text=text,
+                    logprobs=writer.take() if request.logprobs is not None else None,
+                    finish_reason=wire_reason(output.finish_reason) if output.finish_reason else None,
+                )
+                yield Completion(id=work.id, created=work.created, model=self._name, choices=[choice])
+            if request.stream_options is not None and request.stream_options.include_usage:
+                yield Completion(id=work.id, created=work.created, model=self._name, choices=[], usage=usage.total())
+        finally:
+            await pieces.aclose()
+
+    def _text(self, work: _Work, index: int, output: Output, usage: UsageCounter) -> str:
+        first = usage.count(index, output)
+        return work.echo[index // work.per_prompt] + output.text if first and work.echo else output.text
+
+    def _begin(self, request: CompletionRequest) -> _Work:
+        self._inputs.check_model(request.model)
+        per_prompt = num_choices(request)
+        stop_ids: Sequence[int] = ()
+        wanted = _DEFAULT_TOKENS if request.max_tokens is None else request.max_tokens
+        if request.suffix is not None:
+            if request.echo:
+                raise ApiError("'echo' and 'suffix' exclude each other.", param="echo")
+            ids, stop_ids = self._fill_middle(request, wanted)
+            prompts = [ids]
+        else:
+            prompts = [self._inputs.ids(prompt) for prompt in split_prompts(request.prompt, "prompt")]
+        echo = [self._inputs.tokenizer.decode(ids) for ids in prompts] if request.echo else []
+        if not echo and request.suffix is None and isinstance(request.prompt, str) and not prompts[0]:
+            raise ApiError("The prompt is empty; there is nothing to continue.", param="prompt")
+        self._generation.check_room(len(prompts) * per_prompt)
+        streams: list[AsyncGenerator[Output, None]] = []
+        for ids in prompts:
+            room = self._inputs.room(ids, "prompt")
+            sampling = sampling_of(
+                request,
+                max_tokens=min(wanted, room),
+                logprobs=request.logprobs,
+                echo=bool(request.echo),
+                stop_ids=stop_ids,
+            )
+            priority = Priority.TYPING if request.suffix is not None else Priority.CHAT
+            streams += self._generation.start(ids, sampling, count=per_prompt, priority=request.priority or priority)
+        return _Work(
+            id=new_id("cmpl"), created=now(), prompts=prompts, per_prompt=per_prompt, echo=echo, streams=streams
+        )
+
+    def _fill_middle(self, request: CompletionRequest, max_tokens: int) -> tuple[list[int], Sequence[int]]:
+        if not isinstance(request.prompt, str):
+            raise ApiError("With 'suffix' the prompt must be one string.", param="prompt")
+        extra = [(piece.filename, piece.text) for piece in request.input_extra or ()]
+        prompt, _ = self._inputs.middle(
+            request.prompt, request.suffix or "", extra, max_tokens, path=request.path, repository=request.repository
+        )
+        return prompt.ids, prompt.stop_ids
