@@ -34,7 +34,7 @@ def serve_assistant(assistant: Assistant, *, check_only: bool) -> int:
         started = time.monotonic()
         backend, infill = _open_backend(assistant, built)
         index = _open_index(built)
-        app = build_app(assistant.agent, backend, index=index, root=Path.cwd())
+        app = build_app(assistant.agent, backend, index=index, root=Path.cwd(), name=assistant.name)
         url = address_of(listener)
 
         def ask() -> None:
