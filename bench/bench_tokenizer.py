@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from highrise.core.catalogue import locate
@@ -114,7 +115,7 @@ def test_encode_unseen(benchmark: Any, who: str) -> None:
 @pytest.mark.parametrize("who", PEERS)
 def test_encode_repeated(benchmark: Any, who: str) -> None:
     encode = fresh(who)
-    all_of(encode)
+    assert [list(ids) for ids in map(encode, texts()[2])] == expected()
     benchmark.pedantic(all_of, args=(encode,), rounds=5 if who in ("highrise", "fastokens") else 1)
     note(benchmark, "bpe-encode", who, megabytes(texts()[2]))
 
@@ -122,10 +123,14 @@ def test_encode_repeated(benchmark: Any, who: str) -> None:
 @TIMER
 @pytest.mark.parametrize("who", ["highrise", "fastokens"])
 def test_encode_flat(benchmark: Any, who: str) -> None:
+    whole = [token for ids in expected() for token in ids]
+    flat: Callable[[list[str]], Any]
     if who == "highrise":
         flat = vocabulary()[2].encode_batch
+        assert flat(texts()[2])[0].tolist() == whole
     else:
         flat = pytest.importorskip("fastokens").Tokenizer.from_json_str(vocabulary()[1].decode()).encode_batch_flat
+        assert np.frombuffer(flat(texts()[2])[0], np.uint32).tolist() == whole
     benchmark.pedantic(flat, args=(texts()[2],), rounds=5, warmup_rounds=1)
     note(benchmark, "bpe-encode-flat", who, megabytes(texts()[2]))
 

@@ -7,23 +7,22 @@ because what the model writes is encoded apart from what it is given. Knows noth
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 
 from highrise.core.errors import InputError
 from highrise.encode import prompt_tools
+from highrise.encode.prompt_guard import Guard
+from highrise.encode.prompt_messages import Message, calls_in_content, plain_message
 from highrise.encode.prompt_template import CHATML, ChatTemplate
 from highrise.encode.prompt_tools import ToolCall
 from highrise.encode.tokenizer import Tokenizer
 
 __all__ = ["Prompt", "PromptFormat", "ToolCall"]
 
-Message = Mapping[str, object]
 ExtraFiles = Sequence[tuple[str, str]]
 
 
@@ -209,10 +208,10 @@ class PromptFormat:
 
     def _prepare(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None
-    ) -> tuple[_Guard, list[dict[str, object]], Sequence[Mapping[str, object]] | None]:
+    ) -> tuple[Guard, list[dict[str, object]], Sequence[Mapping[str, object]] | None]:
         if not messages:
             raise InputError("a conversation needs at least one message")
-        plain = [_plain_message(message) for message in messages]
+        plain = [plain_message(message) for message in messages]
         if tools and not self.supports_tools:
             described = prompt_tools.describe_tools(tools)
             if plain[0]["role"] == "system":
@@ -221,8 +220,8 @@ class PromptFormat:
                 plain.insert(0, {"role": "system", "content": described})
             tools = None
         if not self.supports_tools:
-            plain = [_calls_in_content(message) for message in plain]
-        guard = _Guard(self.tokenizer.special_tokens, self._specials_pattern, (plain, tools))
+            plain = [calls_in_content(message) for message in plain]
+        guard = Guard(self.tokenizer.special_tokens, self._specials_pattern, (plain, tools))
         guarded = [{key: guard.hide(value) for key, value in message.items()} for message in plain]
         hidden_tools = [{key: guard.hide(value) for key, value in tool.items()} for tool in tools] if tools else None
         return guard, guarded, hidden_tools
@@ -234,7 +233,7 @@ class PromptFormat:
         found = [at + len(name) for at, name in ends if at >= 0]
         return min(found, default=len(text))
 
-    def _assemble(self, text: str, guard: _Guard, spans: Sequence[tuple[int, int]]) -> Prompt:
+    def _assemble(self, text: str, guard: Guard, spans: Sequence[tuple[int, int]]) -> Prompt:
         """Encode a rendered text; what lies in `spans` (positions in it) counts for the loss.
 
         The last span starts with a token of its own, as it does when a model answers. The ones before it were once such
@@ -259,105 +258,6 @@ class PromptFormat:
                 ids += found
                 mask += [counts ^ (sum(edge <= start for edge in edge_bytes) % 2 == 1) for start, _ in offsets]
         return Prompt(ids=ids, loss_mask=mask, text=guard.show(text), stop_ids=self.stop_ids)
-
-
-class _Guard:
-    """Keeps special tokens that a user's text spells apart from those the template writes.
-
-    A character that occurs nowhere (a Unicode noncharacter) is put behind the first character of each spelled token
-    before the template runs, and taken out again once the template's own tokens have been cut out.
-    """
-
-    def __init__(self, specials: Mapping[str, int], pattern: re.Pattern[str], content: object) -> None:
-        self._specials = specials
-        self._pattern = pattern
-        spelled = json.dumps(msgspec.to_builtins(content), ensure_ascii=False)
-        free = (chr(code) for code in range(0xFDD0, 0xFDF0))
-        self._mark = next((mark for mark in free if mark not in spelled), "\ufdef")
-
-    def hide(self, value: object) -> object:
-        """The same value with every spelled token broken."""
-        if isinstance(value, str):
-            # Again, because a broken token may have hidden the start of another.
-            while self._pattern.search(value):
-                value = self._pattern.sub(lambda found: found[0][0] + self._mark + found[0][1:], value)
-            return value
-        if isinstance(value, Mapping):
-            return {key: self.hide(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.hide(item) for item in value]
-        return value
-
-    def show(self, text: str) -> str:
-        """Undo `hide`."""
-        return text.replace(self._mark, "")
-
-    def split(self, text: str, offset: int) -> Iterator[tuple[int, str, int | None]]:
-        """Position (plus `offset`), text and id of the template's special tokens and of what lies between (id None)."""
-        at = 0
-        for found in self._pattern.finditer(text):
-            if found.start() > at:
-                yield offset + at, text[at : found.start()], None
-            yield offset + found.start(), found[0], self._specials[found[0]]
-            at = found.end()
-        if at < len(text):
-            yield offset + at, text[at:], None
-
-
-def _plain_message(message: Message) -> dict[str, object]:
-    """A message of the OpenAI protocol as templates want it: content is text, arguments of tool calls are objects."""
-    role = message.get("role")
-    if not isinstance(role, str):
-        raise InputError(f'a message needs a role such as "user", found {role!r}')
-    plain: dict[str, object] = {key: value for key, value in message.items() if value is not None}
-    plain["role"] = role
-    content = message.get("content")
-    if isinstance(content, list | tuple):
-        content = "".join(_text_of(part) for part in content)
-    if content is not None and not isinstance(content, str):
-        raise InputError(f"the content of a {role} message must be text or a list of text parts, found {content!r}")
-    plain["content"] = content or ""
-    calls = message.get("tool_calls")
-    if isinstance(calls, list | tuple) and calls:
-        plain["tool_calls"] = [_plain_call(call) for call in calls]
-    else:
-        plain.pop("tool_calls", None)
-    return plain
-
-
-def _text_of(part: object) -> str:
-    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    kind = part.get("type") if isinstance(part, Mapping) else part
-    raise InputError(f"a part of a message's content is {kind!r}; only text is supported")
-
-
-def _plain_call(call: object) -> dict[str, object]:
-    if not isinstance(call, Mapping):
-        _bad_call(call)
-    function = call.get("function", call)
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        _bad_call(call)
-    arguments = function.get("arguments", {})
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments or "{}")
-        except ValueError:
-            _bad_call(call)
-    return {**call, "type": "function", "function": {"name": function["name"], "arguments": arguments}}
-
-
-def _calls_in_content(message: dict[str, object]) -> dict[str, object]:
-    """The tool calls of a message written into its content, for templates that would leave them out."""
-    calls = message.pop("tool_calls", None)
-    if not isinstance(calls, list):
-        return message
-    written = prompt_tools.write_tool_calls([call["function"] for call in calls])
-    return {**message, "content": "\n".join(part for part in (str(message["content"]), written) if part)}
-
-
-def _bad_call(call: object) -> NoReturn:
-    raise InputError(f"a tool call needs a function with a name and arguments as a JSON object, found {call!r}")
 
 
 def _fit(

@@ -6,6 +6,7 @@ mod cache;
 pub mod count;
 pub mod error;
 pub mod merge;
+mod pairs;
 pub mod special;
 pub mod split;
 pub mod stream;
