@@ -39,6 +39,8 @@ test: build  ## the default tests: Rust, then Python, on real weights
 test-all: build  ## the default tests and the long ones
 	@scripts/install_debian.sh
 	$(BIN)/highrise fetch smollm2-135m minilm-l6 qwen2.5-coder-0.5b
+	$(BIN)/uv pip install --quiet --python $(BIN)/python kubernetes-validate==1.37.0
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps litellm==1.109.1
 	cargo test --release --quiet --workspace --exclude highrise-py
 	$(BIN)/python -m pytest --timeout 1200 $(ARGS)
 

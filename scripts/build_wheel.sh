@@ -7,7 +7,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 rm -rf dist
 PATH="$bin:$PATH" "$bin/maturin" build --release --strip --out dist --interpreter "$bin/python" --quiet
-"$bin/maturin" sdist --out dist --quiet
+"$bin/maturin" sdist --out dist
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for artefact in dist/*.whl dist/*.tar.gz; do
