@@ -106,13 +106,13 @@ if __name__ != "__main__":
         rate = statistics.median(turn[key] for turn in turns)
         memory = max(turn["memory"] for turn in turns)
         benchmark.pedantic(lambda: None, rounds=1)
-        benchmark.extra_info = {
-            "path": f"{MODEL} 4 bits, {THREADS} threads: {path}",
-            "who": who,
-            "amount": rate * benchmark.stats.stats.median,
-            "unit": "tokens",
-            "note": f"{turns[0]['isa']}, peak memory {memory / 1e6:.0f} MB",
-        }
+        benchmark.extra_info.update(
+            path=f"{MODEL} 4 bits, {THREADS} threads: {path}",
+            who=who,
+            amount=rate * benchmark.stats.stats.median,
+            unit="tokens",
+            note=f"{turns[0]['isa']}, peak memory {memory / 1e6:.0f} MB",
+        )
         print(f"{who}: {path} {rate:.1f} tokens/s, peak memory {memory / 1e6:.0f} MB")
 
 
