@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +137,26 @@ TestPages.settings = settings(max_examples=60, stateful_step_count=40, deadline=
 @pytest.mark.slow
 class TestPagesLong(PagesAgree.TestCase):
     settings = settings(max_examples=2000, stateful_step_count=100, deadline=None)
+
+
+def test_the_recorded_trace_comes_out_again():
+    """A fixed walk; its page tables and counts were recorded once (tests/golden/pages.json)."""
+    pool, generator, held, trace = rust.PageAllocator(24, 4), np.random.default_rng(11), [], []
+    for step in range(60):
+        if len(held) > 2 and step % 3 == 0:
+            pool.release(held.pop(0))
+        admission = pool.allocate(generator.integers(0, 2, 6 + step % 15).astype(np.uint32), step % 2)
+        if admission is None:
+            trace.append(None)
+            continue
+        held.append(admission[0])
+        length = pool.length(held[-1])
+        pool.commit(np.array(held[-1:], dtype=np.uint64), np.array([length], dtype=np.int64))
+        table = np.full((1, 8), 0, dtype=np.int32)
+        pool.write_tables(np.array(held[-1:], dtype=np.uint64), table)
+        trace.append([admission[1], *table[0].tolist()])
+    found = {"trace": trace, "statistics": pool.statistics()}
+    assert found == json.loads((Path(__file__).parents[1] / "golden" / "pages.json").read_text())
 
 
 def test_wrong_use_is_a_sentence():
