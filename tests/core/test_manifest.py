@@ -99,3 +99,29 @@ def test_a_held_lock_is_one_sentence(tmp_path: Path) -> None:
     held, wanted = (exclusive(tmp_path / "lock", busy="taken") for _ in range(2))
     with held, pytest.raises(InputError, match="taken"), wanted:
         pass
+
+
+def test_a_folder_or_file_that_is_no_stage_is_left_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    for target in (mine, mine / "thesis.txt"):
+        with pytest.raises(InputError, match="no stage lies there"):
+            build(target)
+    assert (mine / "thesis.txt").read_text() == "years of work" and not list(tmp_path.glob("*.partial"))
+    with pytest.raises(InputError, match="cannot be the folder of a stage"):
+        build(Path())
+    (tmp_path / "empty").mkdir()
+    assert not build(tmp_path / "empty")[1]
+
+
+def test_another_stage_is_not_replaced(tmp_path: Path) -> None:
+    build(tmp_path / "s")
+    with pytest.raises(InputError, match="holds the stage toy, not other"):
+        build_stage(tmp_path / "s", stage="other", config=Wanted(), inputs={}, build=lambda _: {})
+
+
+def test_a_manifest_below_a_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot read .*file/manifest\.json: Not a directory"):
+        read_manifest(tmp_path / "file")

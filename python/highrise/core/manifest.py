@@ -46,11 +46,26 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError as error:
         raise InputError(f"{folder} is not a finished stage: it has no {_FILE}; build it first") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; name the folder of a finished stage") from error
     except msgspec.MsgspecError as error:
         raise InputError(f"{path} is damaged ({error}); delete {folder} and build again") from error
     if manifest.format != FORMAT_VERSION:
         raise InputError(f"{path} has format {manifest.format}, this version reads {FORMAT_VERSION}; build it again")
     return manifest
+
+
+def _refuse_what_is_no_stage(folder: Path) -> None:
+    """A finished stage takes the place of what lay under its name, so only a stage or nothing may lie there."""
+    if not folder.name or folder.name == "..":
+        raise InputError(f'"{folder}" cannot be the folder of a stage; name a new folder')
+    try:
+        if folder.is_dir() and ((folder / _FILE).exists() or not any(folder.iterdir())):
+            return
+    except OSError as error:
+        raise explain_os_error(error, f"looking into {folder}") from error
+    if folder.exists() or folder.is_symlink():
+        raise InputError(f"{folder} exists and no stage lies there, so it is left as it is; write to a new folder")
 
 
 def build_stage(
@@ -70,8 +85,11 @@ def build_stage(
     from highrise import __version__
 
     key = fingerprint(FORMAT_VERSION, stage, config, dict(inputs))
+    _refuse_what_is_no_stage(folder)
     if (folder / _FILE).exists():
         manifest = read_manifest(folder)
+        if manifest.stage != stage:
+            raise InputError(f"{folder} holds the stage {manifest.stage}, not {stage}; write to another folder")
         if manifest.fingerprint == key:
             return manifest, True
     partial = folder.with_name(f"{folder.name}.partial")
