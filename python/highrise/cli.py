@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from highrise import __version__
 from highrise.core.command import Command, add_commands, load
-from highrise.core.errors import HighriseError
+from highrise.core.errors import HighriseError, InputError
 
 __all__ = ["FLOORS", "all_commands", "build_parser", "main"]
 
@@ -41,9 +41,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 (failed), 2 (bad usage or configuration)."""
-    parsed = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parsed = build_parser().parse_args(words)
     try:
-        return load(parsed.chosen)(parsed)
+        _refuse_other_encodings(words)
+        code = load(parsed.chosen)(parsed)
+        sys.stdout.flush()
+        return code
     except HighriseError as error:
         print(f"highrise: {error}", file=sys.stderr)
         return error.exit_code
@@ -51,8 +55,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("highrise: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 141
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"highrise: the system refused: {where}{error.strerror or error}", file=sys.stderr)
+        if error.filename is None:
+            _drop_stdout()
+        return 1
+
+
+def _refuse_other_encodings(words: Sequence[str]) -> None:
+    """Names that are not UTF-8 cannot be written into a manifest, a table or a request."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(word).decode("utf-8", "backslashreplace")
+            raise InputError(f'the argument "{shown}" is not UTF-8; rename the file, or write it in UTF-8') from None
+
+
+def _drop_stdout() -> None:
+    """Let nothing more be written to a pipe that closed or a disk that is full, not even when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
