@@ -146,6 +146,7 @@ BAD_FILES = {
         'name = "x"\n[train]\nbase = "smollm2-135m"\ndepth = 4',
         r"train has both base = 'smollm2-135m' and depth = 4",
     ),
+    "name of dots": ('name = ".."', r'name is "\.\."; use letters'),
     "bad name": ('name = "a/b"', r'name is "a/b"; use letters'),
     "not TOML": ("name = ", r"is not valid TOML"),
     "missing source": ('name = "x"\n[data]\nsources = ["absent"]\n[train]\ndepth = 1', r"absent"),

@@ -43,8 +43,10 @@ class Assistant(Config, frozen=True):
     agent: AgentConfig = AgentConfig()
 
     def __post_init__(self) -> None:
-        if not self.name or not all(letter.isalnum() or letter in "-_." for letter in self.name):
-            raise ConfigError(f'name is "{self.name}"; use letters, digits, "-", "_" and "." (it names a folder)')
+        if not self.name.strip(".") or not all(letter.isalnum() or letter in "-_." for letter in self.name):
+            raise ConfigError(
+                f'name is "{self.name}"; use letters, digits, "-", "_" and "." (it names a folder, so not only dots)'
+            )
         if self.serve.upstream is not None and self.align:
             raise ConfigError(
                 f"serve.upstream = {self.serve.upstream!r} answers with its own weights, so what align makes would "
