@@ -267,6 +267,8 @@ def test_file_names_that_are_no_utf8(make_repository: MakeRepository, tmp_path: 
         file.write("x = 1\n")
     counts = build_dataset(DataConfig(sources=(str(folder),)), tmp_path / "out")
     assert counts["dropped: bad name"] == 1 and counts["documents"] == 2
+    config = DataConfig(sources=(str(folder),), include=("a.py",))
+    assert build_dataset(config, tmp_path / "less")["dropped: excluded"] == 2
 
 
 def test_a_file_that_vanishes_is_counted(make_repository: MakeRepository, tmp_path: Path) -> None:

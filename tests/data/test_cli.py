@@ -107,6 +107,13 @@ def test_dedup(tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]) 
         (["dedup", "ok.parquet", "o.parquet", "--column", "body"], 'no column "body" but text, id'),
         (["dedup", "ok.parquet", "o.parquet", "--column", "id"], "has type int64"),
         (["dedup", "ok.parquet", "o.parquet", "--threshold", "2"], "threshold is 2"),
+        (["dedup", "ok.parquet", "./ok.parquet"], "is the file that is read"),
+        (["dedup", "ok.parquet", "o.parquet", "--seed", "-1"], "--seed is -1"),
+        (["build", ".", "--seed", "-1"], "seed is -1"),
+        (["build", ".", "--max-file-bytes", "9" * 30], "max_file_bytes is 9999"),
+        (["build", ".", "--out", "in.csv"], "no stage lies there"),
+        (["build", ".", "--config", "negative.toml"], "max_line_length is -1"),
+        (["inspect", "in.csv"], "Not a directory"),
         (["inspect", "."], "is not a finished stage"),
         (["why", "a.py", "--data", "."], "is not a finished stage"),
     ],
@@ -121,6 +128,7 @@ def test_bad_usage_is_one_sentence_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     Path("in.csv").write_text("text\n")
     Path("bad.parquet").write_text("no")
+    Path("negative.toml").write_text("[cleaning]\nmax_line_length = -1\n")
     Path("bad.jsonl").write_text("{no")
     pq.write_table(pa.table({"text": ["a"], "id": [1]}), "ok.parquet")
     assert main(["data", *arguments]) == 2

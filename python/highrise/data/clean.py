@@ -82,8 +82,9 @@ def clean_chunk(chunk: Chunk) -> pa.Table:
     exclude = pathspec.GitIgnoreSpec.from_lines(chunk.config.exclude) if chunk.config.exclude else None
     records = []
     for file, license in zip(chunk.files, chunk.repository_licenses, strict=True):
+        path = file.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         record = Record(
-            path=file.path,
+            path=path,
             source=chunk.source,
             repository=chunk.repository,
             own=chunk.own,
@@ -92,6 +93,8 @@ def clean_chunk(chunk: Chunk) -> pa.Table:
         )
         if (include is not None and not include.match_file(file.path)) or (exclude and exclude.match_file(file.path)):
             record.reason = "excluded"
+        elif path != file.path:
+            record.reason = "bad name"
         else:
             _clean_file(record, Path(chunk.root) / file.path, chunk.config)
         records.append(msgspec.structs.asdict(record))
@@ -99,12 +102,6 @@ def clean_chunk(chunk: Chunk) -> pa.Table:
 
 
 def _clean_file(record: Record, path: Path, config: DataConfig) -> None:
-    try:
-        record.path.encode()
-    except UnicodeEncodeError:
-        record.path = record.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        record.reason = "bad name"
-        return
     if record.size > config.max_file_bytes:
         record.reason, record.detail = "too large", f"{record.size} bytes"
         return

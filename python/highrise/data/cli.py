@@ -68,6 +68,9 @@ def build(arguments: argparse.Namespace) -> int:
 def dedup(arguments: argparse.Namespace) -> int:
     """`highrise data dedup`."""
     source, target = Path(arguments.input), Path(arguments.output)
+    texts.check_target(target, source)
+    if not 0 <= arguments.seed < 2**64:
+        raise InputError(f"--seed is {arguments.seed}; use 0 to {2**64 - 1}")
     table = texts.read_table(source, arguments.column)
     started = time.monotonic()
     found = deduplicate(

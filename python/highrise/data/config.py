@@ -11,6 +11,9 @@ from highrise.core.errors import ConfigError
 __all__ = ["CleaningConfig", "DataConfig"]
 
 
+_MAX_BYTES = 1 << 40
+
+
 class CleaningConfig(Config, frozen=True):
     """Thresholds of the filters, each used by the function of `filters.py` or `syntax.py` named in its comment."""
 
@@ -32,6 +35,14 @@ class CleaningConfig(Config, frozen=True):
     """low quality: documents with a lower score are dropped; 0 keeps all."""
     redact_secrets: bool = True
     """Replace keys, tokens and passwords by placeholders that keep the syntax."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_control_share", "min_letter_share", "max_literal_share", "max_syntax_error_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"data.cleaning.{name} is {getattr(self, name)}; use a share from 0 to 1")
+        for name in ("max_line_length", "max_mean_line_length", "max_data_file_bytes"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"data.cleaning.{name} is {getattr(self, name)}; use a number above 0")
 
 
 class DataConfig(Config, frozen=True):
@@ -73,6 +84,8 @@ class DataConfig(Config, frozen=True):
         if self.num_perm % 8 or not 8 <= self.num_perm <= 1024:
             raise ConfigError(f"data.num_perm is {self.num_perm}; use a multiple of 8 from 8 to 1024")
         for name in ("max_file_bytes", "shard_bytes"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"data.{name} is {getattr(self, name)}; use a positive number of bytes")
+            if not 0 < getattr(self, name) <= _MAX_BYTES:
+                raise ConfigError(f"data.{name} is {getattr(self, name)}; use 1 to {_MAX_BYTES} bytes")
+        if not 0 <= self.seed < 2**64:
+            raise ConfigError(f"data.seed is {self.seed}; use 0 to {2**64 - 1}")
         parse_duration(self.clone_timeout, where="data.clone_timeout")

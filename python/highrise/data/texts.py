@@ -17,7 +17,7 @@ from highrise.core.errors import InputError
 from highrise.core.files import atomic_write
 from highrise.data.duplicates import Duplicates
 
-__all__ = ["read_table", "write_kept"]
+__all__ = ["check_target", "read_table", "write_kept"]
 
 _JSON = {".jsonl", ".ndjson", ".json"}
 
@@ -47,10 +47,16 @@ def read_table(path: Path, column: str) -> Any:
     return table.set_column(place, column, texts.fill_null(b"" if "binary" in str(texts.type) else ""))
 
 
-def write_kept(path: Path, table: Any, found: Duplicates) -> None:
-    """The kept rows under `path` (Parquet or JSON lines), and `path.clusters.parquet` with a label for every row."""
+def check_target(path: Path, source: Path) -> None:
+    """`InputError` when `path` has another ending than we write, or is the file that is read."""
     if path.suffix != ".parquet" and path.suffix not in _JSON:
         raise InputError(f'{path} ends in "{path.suffix}"; write to a .parquet or .jsonl file')
+    if path.exists() and source.exists() and path.samefile(source):
+        raise InputError(f"{path} is the file that is read; write to another, so that what is removed is not lost")
+
+
+def write_kept(path: Path, table: Any, found: Duplicates) -> None:
+    """The kept rows under `path` (Parquet or JSON lines), and `path.clusters.parquet` with a label for every row."""
     kept = table.filter(pa.array(found.keep))
     with atomic_write(path) as file:
         if path.suffix == ".parquet":
