@@ -269,7 +269,7 @@ def test_every_decoder_of_the_model_catalogue_is_known_as_its_weights_say(name: 
                 "intermediate_size": 8,
                 "vocab_size": 8,
             },
-            "at least 1",
+            "from 1 to",
         ),
     ],
 )

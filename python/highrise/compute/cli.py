@@ -55,6 +55,9 @@ def _shape(arguments: argparse.Namespace) -> tuple[str, DecoderShape]:
     missing = [f"--{name}" for name in _NEEDED if name not in given]
     if missing:
         raise InputError(f"no model: give --model, or its dimensions ({', '.join(missing)} missing)")
+    low = next((name for name, value in given.items() if value < 1), None)
+    if low:
+        raise InputError(f"--{low.replace('_', '-')} is {given[low]}; it must be at least 1")
     config: dict[str, Any] = {_DIMENSIONS[name]: value for name, value in given.items()}
     config["tie_word_embeddings"] = arguments.tied
     return "the given dimensions", shape_from_config(config, where="dimensions")

@@ -26,6 +26,9 @@ from highrise.core.shape import DecoderShape
 __all__ = ["Plan", "Question", "make_plan", "tuning_tokens"]
 
 
+_MAX_DEVICES = 1_000_000
+
+
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked, with every assumption."""
 
@@ -51,8 +54,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in ("devices", "sequence", "context", "batch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            most = _MAX_DEVICES if name == "devices" else 10**12
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be from 1 to {most:,}")
         for name in ("utilisation", "bandwidth_share", "prefill_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name):g}; it is a share, above 0 and at most 1")

@@ -22,6 +22,7 @@ from highrise.core.weights import open_weights
 __all__ = ["known_shapes", "shape_from_config", "shape_of"]
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_MAX_SIZE = 10**9
 _KEYS = tuple(field.name for field in msgspec.structs.fields(DecoderShape))
 
 
@@ -49,8 +50,8 @@ def shape_from_config(config: Mapping[str, object], *, where: str = "config.json
 def _check(shape: DecoderShape, where: str) -> None:
     for key in _KEYS:
         value = getattr(shape, key)
-        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            raise InputError(f"{where}: {key} is {value}; it must be at least 1")
+        if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= _MAX_SIZE:
+            raise InputError(f"{where}: {key} is {value}; it must be from 1 to {_MAX_SIZE:,}")
 
 
 @functools.cache
