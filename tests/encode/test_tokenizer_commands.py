@@ -86,6 +86,8 @@ def test_train_then_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["ids", "-t", "no-such-model", "pyproject.toml"], "no-such-model"),
         (["train", "-o", "x", "missing"], "there is no missing"),
         (["train", "-o", "x", "--vocabulary", "9", "tests"], "vocabulary = 9 is too small"),
+        (["train", "-o", "x", "--vocabulary", "9" * 20, "tests"], "is too large: 16777216 ids are the most"),
+        (["train", "-o", "x", "--min-count", "-5", "tests"], "min_count = -5"),
         (["pack", "-o", "x", "--split", "train", "tests"], "--split needs a data folder, and tests is none"),
     ],
 )
@@ -107,3 +109,11 @@ def test_text_that_is_not_utf8_and_ids_that_are_none(
     (tmp_path / "words").write_text("1 two")
     assert main(["encode", "decode", "-t", model, str(tmp_path / "words")]) == 2
     assert "holds something that is no token id" in capsys.readouterr().err
+
+
+def test_packing_nothing_leaves_the_older_file(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "x.tokens").write_bytes(b"older")
+    assert main(["encode", "pack", "-t", model, "-o", str(tmp_path / "x.tokens"), str(tmp_path / "none")]) == 2
+    assert "there is no text in" in capsys.readouterr().err
+    assert (tmp_path / "x.tokens").read_bytes() == b"older"

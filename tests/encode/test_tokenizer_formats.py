@@ -14,6 +14,7 @@ from hypothesis import given, settings
 
 from highrise.core.errors import InputError
 from highrise.encode import Tokenizer
+from highrise.encode.formats_tiktoken import read_ranks
 from tests.encode.vocabularies import SCHEMES, corpus, made, texts
 from tests.reference import bpe
 
@@ -185,3 +186,12 @@ def test_the_byte_alphabet_is_the_reference_order() -> None:
     tokenizer = made("gpt2")
     first = len(tokenizer.special_tokens)
     assert [tokenizer.token(first + index) for index in range(256)] == [bytes([byte]) for byte in bpe.byte_order()]
+
+
+@pytest.mark.parametrize("index", [-1, 4_000_000_000])
+def test_ids_that_no_vocabulary_has_are_refused(index: int) -> None:
+    content = json.dumps({"model": {"type": "BPE", "vocab": {"a": 0, "b": index}, "merges": []}}).encode()
+    with pytest.raises(InputError, match="token ids outside 0 to"):
+        Tokenizer.from_bytes(content)
+    with pytest.raises(InputError, match="ranks outside 0 to"):
+        read_ranks(f"YQ== 0\nYg== {index}\n".encode(), name="ranks", scheme="cl100k")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import sys
 import time
@@ -113,11 +114,11 @@ def pack(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out)
     with Progress("pack", unit="B") as progress:
         found = _pack_batches(tokenizer, _texts(arguments.sources, arguments.split), end, arguments.threads, progress)
-        num_tokens, num_documents = write_packed(out, found, tokenizer.vocab_size)
+        first = next(found, None)
+        if first is None:
+            raise InputError(f"there is no text in {', '.join(arguments.sources)}")
+        num_tokens, num_documents = write_packed(out, itertools.chain([first], found), tokenizer.vocab_size)
         size = progress.done
-    if not num_documents:
-        out.unlink()
-        raise InputError(f"there is no text in {', '.join(arguments.sources)}")
     seconds = time.monotonic() - started
     if arguments.json:
         counts = {"tokens": num_tokens, "documents": num_documents, "bytes": int(size), "seconds": seconds}

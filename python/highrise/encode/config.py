@@ -5,7 +5,7 @@ from __future__ import annotations
 from highrise.core.config import Config
 from highrise.core.errors import ConfigError
 
-__all__ = ["DEFAULT_SPECIALS", "TokenizerConfig"]
+__all__ = ["DEFAULT_SPECIALS", "MAX_IDS", "TokenizerConfig"]
 
 DEFAULT_SPECIALS = (
     "<|endoftext|>",
@@ -21,6 +21,9 @@ DEFAULT_SPECIALS = (
     "</tool_call>",
 )
 """Those of Qwen2.5-Coder, so that chat, tool calls and fill-in-the-middle work with a vocabulary of one's own."""
+
+MAX_IDS = 1 << 24
+"""No vocabulary is that large; a file that says so is damaged, and would fill the memory."""
 
 _SCHEMES = ("gpt2", "smollm", "cl100k", "llama3", "qwen2", "o200k")
 
@@ -44,6 +47,10 @@ class TokenizerConfig(Config, frozen=True):
                 f"vocabulary = {self.vocabulary} is too small: 256 bytes and {len(self.special)} special tokens "
                 f"need {least}"
             )
+        if self.vocabulary > MAX_IDS:
+            raise ConfigError(f"vocabulary = {self.vocabulary} is too large: {MAX_IDS} ids are the most")
+        if not 1 <= self.min_count < 2**31:
+            raise ConfigError(f"min_count = {self.min_count}: give a number from 1 to {2**31 - 1}")
         if self.pattern not in _SCHEMES:
             raise ConfigError(f'pattern = "{self.pattern}" is not known; known are {", ".join(_SCHEMES)}')
         if len(set(self.special)) != len(self.special) or not all(self.special):

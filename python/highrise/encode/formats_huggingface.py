@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from highrise.core.errors import InputError
+from highrise.encode.config import MAX_IDS
 from highrise.encode.formats import Special, VocabularyFile
 
 __all__ = ["PATTERNS", "read_folder", "read_tokenizer_json", "write_tokenizer_json"]
@@ -107,6 +108,8 @@ def read_tokenizer_json(content: bytes, *, name: str) -> VocabularyFile:
         field = "truncation" if file.truncation is not None else "padding"
         raise _unsupported(name, f"{field}; set it to null")
     size = max(model.vocab.values(), default=-1) + 1
+    if size > MAX_IDS or min(model.vocab.values(), default=0) < 0:
+        raise InputError(f"{name} is damaged: it has token ids outside 0 to {MAX_IDS - 1}")
     tokens = [""] * size
     for token, index in model.vocab.items():
         tokens[index] = token

@@ -10,6 +10,7 @@ import binascii
 import hashlib
 
 from highrise.core.errors import InputError
+from highrise.encode.config import MAX_IDS
 from highrise.encode.formats import Special, VocabularyFile
 
 __all__ = ["ENCODINGS", "read_ranks"]
@@ -60,6 +61,8 @@ def read_ranks(
             raise InputError(f"{name}, line {number}: not a base64 token and a rank ({line[:40]!r})") from error
     if not by_rank:
         raise InputError(f"{name} is empty: a rank file has one base64 token and its rank a line")
+    if max(by_rank) >= MAX_IDS or min(by_rank) < 0:
+        raise InputError(f"{name} is damaged: it has ranks outside 0 to {MAX_IDS - 1}")
     if specials is None:
         specials = known[2] if known is not None else {}
     special_ids = set(specials.values())
