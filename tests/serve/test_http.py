@@ -373,6 +373,13 @@ def test_a_full_queue_is_429_with_retry_after() -> None:
     assert second.json()["error"]["code"] == "queue_full"
 
 
+def test_more_answers_than_the_queue_holds_will_never_fit_so_it_is_400() -> None:
+    with listening(serve_app(scripted_backend("a", max_waiting=2))) as address:
+        answer = HTTP.post(f"{address}/v1/completions", json={"prompt": ["a"] * 3, "max_tokens": 1})
+    assert answer.status_code == 400
+    assert "asks for 3 answers at once, the server holds at most 2" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_cancels_its_request(stream: bool) -> None:
     backend = scripted_backend("x" * 400, delay=0.02)

@@ -179,6 +179,8 @@ def test_the_command_serves_until_it_is_interrupted(url: str) -> None:
         (["no-such-model"], "no-such-model"),
         ([MODEL, "--adapter", "nowhere"], "nowhere is not an adapter folder"),
         ([MODEL, "--threads", "0"], "threads"),
+        ([MODEL, "--threads", "99999"], "threads is 99999; it may be at most 1024"),
+        ([MODEL, "--max-waiting", "-1"], "max_waiting is -1"),
         ([MODEL, "--port", "99999"], "port is 99999"),
         ([MODEL, "--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),
     ],

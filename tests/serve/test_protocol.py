@@ -56,7 +56,7 @@ def test_a_wrong_type_names_the_field(body: bytes, kind: type, param: str) -> No
     assert param in error["message"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"nonsense", b"\xff\xfe", b'{"prompt":"\xff"}'])
+@pytest.mark.parametrize("body", [b"", b"{", b"nonsense", b"\xff\xfe", b'{"prompt":"\xff"}', b'{"a":' + b"[" * 100_000])
 def test_malformed_json_is_a_sentence(body: bytes) -> None:
     with pytest.raises(ApiError) as caught:
         decode(body, CompletionRequest)

@@ -24,7 +24,12 @@ __all__ = ["open_engine_backend", "serve"]
 
 def serve(arguments: argparse.Namespace) -> int:
     """Load the model, listen, serve until SIGINT or SIGTERM."""
-    ServeConfig(port=arguments.port, threads=arguments.threads, max_context=arguments.max_context)  # checks the values
+    ServeConfig(  # checks the values
+        port=arguments.port,
+        threads=arguments.threads,
+        max_context=arguments.max_context,
+        max_waiting=arguments.max_waiting,
+    )
     with bind(arguments.host, arguments.port) as listener:
         started = time.monotonic()
         backend = open_engine_backend(

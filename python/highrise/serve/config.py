@@ -10,6 +10,9 @@ from highrise.core.errors import ConfigError
 __all__ = ["ServeConfig"]
 
 
+_MAX_THREADS = 1024
+
+
 class ServeConfig(Config, frozen=True, kw_only=True):
     """How to run a model and where to listen."""
 
@@ -47,6 +50,8 @@ class ServeConfig(Config, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it must be at least 1, or left out to be derived")
+        if self.threads is not None and self.threads > _MAX_THREADS:
+            raise ConfigError(f"threads is {self.threads}; it may be at most {_MAX_THREADS}")
         if self.cache_memory is not None:
             parse_bytes(self.cache_memory, where="cache_memory")
 

@@ -103,6 +103,12 @@ class Generation:
 
     def check_room(self, count: int) -> None:
         """Refuse when `count` more requests would overfill the queue."""
+        if count > self._max_waiting:
+            raise ApiError(
+                f"The request asks for {count} answers at once, the server holds at most {self._max_waiting}; "
+                "send fewer prompts or a smaller 'n'.",
+                param="prompt",
+            )
         if self.in_flight + count > self._max_waiting:
             raise ApiError(
                 f"The server already holds {self.in_flight} requests of at most {self._max_waiting}; try again soon.",

@@ -554,6 +554,8 @@ def decode(body: bytes, kind: type[T]) -> T:
         raise ApiError(f"Invalid request{where}: {reason}.", param=param, code="invalid_type") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiError(f"The body of the request is not valid JSON: {error}.", code="invalid_json") from error
+    except RecursionError as error:
+        raise ApiError("The body of the request is nested too deeply.", code="invalid_json") from error
     return value
 
 
