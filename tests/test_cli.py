@@ -37,3 +37,19 @@ def test_a_closed_pipe_is_silent() -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 141
+
+
+def test_a_path_below_a_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("text to train on " * 20)
+    words = [
+        "encode",
+        "train",
+        str(tmp_path / "file"),
+        "--vocabulary",
+        "300",
+        "--out",
+        str(tmp_path / "file" / "below"),
+    ]
+    assert main(words) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("highrise: ") and "Not a directory" in error

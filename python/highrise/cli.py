@@ -60,9 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         print(f"highrise: the system refused: {where}{error.strerror or error}", file=sys.stderr)
-        if error.filename is None:
-            _drop_stdout()
-        return 1
+        if error.filename is not None:  # a path that was given, so input; without one it is the output
+            return InputError.exit_code
+        _drop_stdout()
+        return HighriseError.exit_code
 
 
 def _refuse_other_encodings(words: Sequence[str]) -> None:
