@@ -1,4 +1,4 @@
-# ruff: noqa: N803 - tensor names carry their axes
+
 """Attention over pages, slow and obvious: gather every visible key and value, then a plain softmax in float64."""
 
 from __future__ import annotations

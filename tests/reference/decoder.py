@@ -1,4 +1,4 @@
-# ruff: noqa: N803 - tensor names carry their axes
+
 """The decoder step, slow and obvious: float32 numpy, one sequence at a time, no cache, no quantised activations."""
 
 from __future__ import annotations

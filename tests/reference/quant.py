@@ -1,4 +1,4 @@
-# ruff: noqa: N803 - tensor names carry their axes
+
 """Quantisation, slow and obvious: int8 activations in groups of 32, and products of them with dequantised weights."""
 
 from __future__ import annotations
