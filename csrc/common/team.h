@@ -1,8 +1,10 @@
-// A persistent team of threads that runs one function together, with barriers that spin for a moment and then sleep.
+// A persistent team of threads that goes through the phases of a run together.
 //
-// The caller is member 0. A member that waits spins only some microseconds, so a team whose cores are taken by another
-// process gives its time away instead of burning it. Members do not survive fork: the child starts new ones at its
-// first run. Knows nothing of what it runs.
+// A phase is a number of tasks; it is over when its tasks are done, not when every member has come: a member whose core
+// was taken by another process holds up the others only by the task it has in hand, and a member that missed phases
+// skips them. Waiting spins for some microseconds, then sleeps, so a team gives its time away instead of burning it.
+// The caller is member 0. Members do not survive fork: the child starts new ones at its first run. Knows nothing of the
+// work.
 #pragma once
 
 #include <pthread.h>
@@ -13,9 +15,37 @@
 
 namespace highrise {
 
+class Team;
+
+// One member inside a run. Every member must go through the same phases with the same numbers of tasks.
+class Member {
+ public:
+  Member(Team& team, int index) : team_(team), index_(index) {}
+  int index() const { return index_; }
+
+  // Takes tasks 0..count-1 of the next phase as long as there are any, then waits until all are done.
+  template <class Function>
+  void phase(int64_t count, Function function) {
+    for (int64_t task; (task = take(count)) < count;) {
+      function(task);
+      finish(count);
+    }
+    leave(count);
+  }
+
+ private:
+  int64_t take(int64_t count);
+  void finish(int64_t count);
+  void leave(int64_t count);
+
+  Team& team_;
+  int index_;
+  int64_t phase_ = 0;
+};
+
 class Team {
  public:
-  using Work = void (*)(void* context, int member);
+  using Work = void (*)(void* context, Member& member);
 
   explicit Team(int members);
   ~Team();
@@ -23,31 +53,34 @@ class Team {
   Team& operator=(const Team&) = delete;
 
   int size() const { return size_; }
-  // Runs work(context, member) once on every member and returns when all are done. One run at a time.
-  void run(Work work, void* context);
-  // Inside a run: waits until every member has arrived, and sets the task counter back to zero.
-  void barrier();
-  // Inside a run: the next task number since the last barrier, each number given to one member only.
-  int64_t next_task() { return task_.fetch_add(1, std::memory_order_relaxed); }
+  // Runs work on the caller and on every member that comes in time, through at most `num_phases` phases. One run at a
+  // time. Nobody is inside when it returns.
+  void run(Work work, void* context, int64_t num_phases);
 
  private:
+  friend class Member;
+  struct alignas(64) Phase {
+    std::atomic<int64_t> next{0};
+    std::atomic<uint32_t> done{0};
+  };
+
   static void* enter(void* argument);
-  void serve(int member, uint32_t seen_job);
+  void serve(int index, uint32_t seen_job);
   void start_members();
   void stop_members();
+  void prepare_phases(int64_t count);
 
   int size_;
   long owner_process_ = 0;
   std::vector<pthread_t> threads_;
+  std::vector<Phase> phases_;
   Work work_ = nullptr;
   void* context_ = nullptr;
-  bool stopping_ = false;
-  alignas(64) std::atomic<uint32_t> job_{0};
-  std::atomic<int> job_sleepers_{0};
-  alignas(64) std::atomic<uint32_t> phase_{0};
-  std::atomic<int> phase_sleepers_{0};
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<int64_t> task_{0};
+  std::atomic<bool> stopping_{false};
+  std::atomic<int> sleepers_{0};
+  alignas(64) std::atomic<uint32_t> job_{0};     // counts runs
+  alignas(64) std::atomic<uint32_t> open_{0};    // 1 while members may come in
+  alignas(64) std::atomic<uint32_t> inside_{0};  // members in the run, the caller left out
 };
 
 }  // namespace highrise

@@ -13,18 +13,25 @@ namespace {
 
 constexpr int kLoadTiles = 4;  // tiles packed as one task
 
-// Runs function(member) on the whole team.
+// Runs function(task) for tasks 0..count-1 on the whole team.
 template <class Function>
-void run_together(Team& team, Function function) {
-  team.run([](void* context, int member) { (*static_cast<Function*>(context))(member); }, &function);
+void run_together(Team& team, int64_t count, Function function) {
+  struct Context {
+    int64_t count;
+    Function& function;
+  } context{count, function};
+  team.run(
+      [](void* given, Member& member) {
+        auto& own = *static_cast<Context*>(given);
+        member.phase(own.count, own.function);
+      },
+      &context, 1);
 }
 
 void pack_all(Decoder::State& state, BlockType type, const uint8_t* source, PackedMatrix& matrix) {
-  run_together(state.team, [&](int) {
-    for (int64_t task; (task = state.team.next_task()) * kLoadTiles < matrix.tiles;) {
-      const int64_t begin = task * kLoadTiles;
-      pack_tiles(*state.options.kernels, type, source, matrix, begin, std::min(begin + kLoadTiles, matrix.tiles));
-    }
+  run_together(state.team, (matrix.tiles + kLoadTiles - 1) / kLoadTiles, [&](int64_t task) {
+    const int64_t begin = task * kLoadTiles;
+    pack_tiles(*state.options.kernels, type, source, matrix, begin, std::min(begin + kLoadTiles, matrix.tiles));
   });
 }
 

@@ -14,12 +14,15 @@ namespace {
 constexpr int64_t kQueryRows = 64;  // query rows of one attention task
 constexpr int64_t kPair = 2;        // tiles of gate and of up in one task: 32 rows, one group of the next input
 
+// At most: with adapters everywhere a layer has 14 phases; embedding, states and logits have 4.
+constexpr int64_t kPhasesOfLayer = 14, kPhasesAround = 4;
+
 // Consecutive tokens of one sequence, few enough for one attention task.
 struct Run {
   int64_t first, count;
 };
 
-class Step {
+class Step {  // shared by all members: only the tasks of a phase may write to it or through it
  public:
   Step(Decoder::State& state, const StepPiece& piece)
       : state_(state),
@@ -35,30 +38,30 @@ class Step {
     split_runs();
   }
 
-  void run(int member) {
-    embed();
+  void run(Member& member) {
+    embed(member);
     for (int64_t i = 0; i < shape_.num_hidden_layers; ++i) {
       Layer& layer = state_.layers[static_cast<size_t>(i)];
-      normalise(layer.input_norm, work_.normed);
+      normalise(member, layer.input_norm, work_.normed);
       Linear* const projections[] = {&layer.q, &layer.k, &layer.v};
       reduce_ranks(projections, 3, work_.normed, member);
       project_qkv(layer, member);
-      write_cache(i);
+      write_cache(i, member);
       attend(i, member);
-      quantise(work_.attended);
+      quantise(member, work_.attended);
       Linear* const output[] = {&layer.o};
       reduce_ranks(output, 1, work_.attended, member);
       add_to_residual(layer.o, work_.attended, member);
-      normalise(layer.post_attention_norm, work_.normed);
+      normalise(member, layer.post_attention_norm, work_.normed);
       Linear* const gated[] = {&layer.gate, &layer.up};
       reduce_ranks(gated, 2, work_.normed, member);
       project_gated(layer, member);
-      quantise(work_.middle);
+      quantise(member, work_.middle);
       Linear* const down[] = {&layer.down};
       reduce_ranks(down, 1, work_.middle, member);
       add_to_residual(layer.down, work_.middle, member);
     }
-    if (piece_.hidden) write_hidden();
+    if (piece_.hidden) write_hidden(member);
     if (piece_.num_logit_rows > 0) project_logits(member);
   }
 
@@ -75,21 +78,18 @@ class Step {
     }
   }
 
-  // Calls function(begin, end) for pieces of [0, count), some pieces for each member, then waits for all.
+  // Calls function(begin, end) for pieces of [0, count), some pieces for each member, as one phase.
   template <class Function>
-  void share(int64_t count, int64_t pieces_a_member, Function function) {
+  void share(Member& member, int64_t count, int64_t pieces_a_member, Function function) {
     const int64_t pieces = std::max<int64_t>(1, std::min(count, team_.size() * pieces_a_member));
-    for (int64_t task; (task = team_.next_task()) < pieces;) {
-      function(task * count / pieces, (task + 1) * count / pieces);
-    }
-    team_.barrier();
+    member.phase(pieces, [&](int64_t task) { function(task * count / pieces, (task + 1) * count / pieces); });
   }
 
   float* residual(int64_t token) { return work_.residual.data() + token * residual_stride_; }
 
-  void embed() {
+  void embed(Member& member) {
     const auto half = static_cast<int64_t>(state_.inverse_frequencies.size());
-    share(n_, 4, [&](int64_t begin, int64_t end) {
+    share(member, n_, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const Embedding& embedding = state_.embedding;
         if (embedding.blocks) {
@@ -107,8 +107,8 @@ class Step {
     });
   }
 
-  void normalise(const std::vector<float>& weight, ActivationBuffer& to) {
-    share(n_, 4, [&](int64_t begin, int64_t end) {
+  void normalise(Member& member, const std::vector<float>& weight, ActivationBuffer& to) {
+    share(member, n_, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         kernels_.rms_norm(residual(i), weight.data(), shape_.hidden_size, static_cast<float>(shape_.rms_norm_eps),
                           to.view.values + i * to.view.stride);
@@ -117,25 +117,24 @@ class Step {
     });
   }
 
-  void quantise(ActivationBuffer& buffer) {
-    share(n_, 4, [&](int64_t begin, int64_t end) { kernels_.quantise(buffer.view, begin, end); });
+  void quantise(Member& member, ActivationBuffer& buffer) {
+    share(member, n_, 4, [&](int64_t begin, int64_t end) { kernels_.quantise(buffer.view, begin, end); });
   }
 
-  void multiply(const MultiplyTask& task, int member) {
+  void multiply(const MultiplyTask& task, Member& member) {
     if (kernels_.multiply_many && task.last - task.first >= kernels_.many_from) {
-      kernels_.multiply_many(task, work_.members[static_cast<size_t>(member)].many_scratch.data());
+      kernels_.multiply_many(task, work_.members[static_cast<size_t>(member.index())].many_scratch.data());
     } else {
       kernels_.multiply(task);
     }
   }
 
   // The adapters' first halves: low_rank[i] = A x of linear i, quantised for the second half.
-  void reduce_ranks(Linear* const* linears, int count, const ActivationBuffer& inputs, int member) {
-    (void)member;
+  void reduce_ranks(Linear* const* linears, int count, const ActivationBuffer& inputs, Member& member) {
     bool any = false;
     for (int i = 0; i < count; ++i) any = any || linears[i]->adapter.a;
     if (!any) return;
-    share(n_, 4, [&](int64_t begin, int64_t end) {
+    share(member, n_, 4, [&](int64_t begin, int64_t end) {
       for (int i = 0; i < count; ++i) {
         const PackedMatrix& a = linears[i]->adapter.a;
         if (!a || begin == end) continue;
@@ -149,7 +148,7 @@ class Step {
 
   // Tiles [begin, end) of one linear layer with its adapter, for all tokens.
   void apply(const Linear& linear, int which, int64_t begin, int64_t end, const ActivationBuffer& inputs, float* out,
-             int64_t out_stride, Output output, int member) {
+             int64_t out_stride, Output output, Member& member) {
     const float* bias = linear.bias.empty() ? nullptr : linear.bias.data();
     multiply({&linear.matrix, begin, end, &inputs.view, 0, n_, out, out_stride, bias, output}, member);
     if (linear.adapter.b) {
@@ -158,11 +157,11 @@ class Step {
     }
   }
 
-  void project_qkv(const Layer& layer, int member) {
+  void project_qkv(const Layer& layer, Member& member) {
     const Linear* linears[] = {&layer.q, &layer.k, &layer.v};
     const int64_t starts[] = {0, state_.query_cols(), state_.query_cols() + state_.key_value_cols()};
     const int64_t total = layer.q.matrix.tiles + layer.k.matrix.tiles + layer.v.matrix.tiles;
-    share(total, pieces(), [&](int64_t begin, int64_t end) {
+    share(member, total, pieces(), [&](int64_t begin, int64_t end) {
       int64_t before = 0;
       for (int i = 0; i < 3; ++i) {
         const int64_t tiles = linears[i]->matrix.tiles;
@@ -187,9 +186,9 @@ class Step {
     return batch_.page_table[batch_.sequences[token] * batch_.max_pages + page];
   }
 
-  void write_cache(int64_t layer) {
+  void write_cache(int64_t layer, Member& member) {
     const int64_t head_dim = shape_.head_dim, half = head_dim / 2;
-    share(n_, 4, [&](int64_t begin, int64_t end) {
+    share(member, n_, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         float* row = work_.qkv.data() + i * qkv_stride_;
         const float* cosine = work_.cosine.data() + i * half;
@@ -232,13 +231,13 @@ class Step {
   void convert(const float* from, uint16_t* to) { kernels_.to_half(from, 16, to); }
   void convert(const float* from, float* to) { std::copy(from, from + 16, to); }
 
-  void attend(int64_t layer, int member) {
+  void attend(int64_t layer, Member& member) {
     const int64_t heads = shape_.num_key_value_heads, group = shape_.num_attention_heads / heads;
     const int64_t head_dim = shape_.head_dim, padded = state_.padded_head_dim;
     const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-    MemberBuffer& own = work_.members[static_cast<size_t>(member)];
+    MemberBuffer& own = work_.members[static_cast<size_t>(member.index())];
     const auto num_runs = static_cast<int64_t>(runs_.size());
-    for (int64_t index; (index = team_.next_task()) < num_runs * heads;) {
+    member.phase(num_runs * heads, [&](int64_t index) {
       const Run& run = runs_[static_cast<size_t>(num_runs - 1 - index / heads)];  // the longest contexts first
       const int64_t head = index % heads;
       float* query = own.queries.data();
@@ -261,12 +260,11 @@ class Step {
                     work_.attended.view.values + i * work_.attended.view.stride + (head * group + g) * head_dim);
         }
       }
-    }
-    team_.barrier();
+    });
   }
 
-  void add_to_residual(const Linear& linear, const ActivationBuffer& inputs, int member) {
-    share(linear.matrix.tiles, pieces(), [&](int64_t begin, int64_t end) {
+  void add_to_residual(const Linear& linear, const ActivationBuffer& inputs, Member& member) {
+    share(member, linear.matrix.tiles, pieces(), [&](int64_t begin, int64_t end) {
       if (begin < end) {
         apply(linear, 0, begin, end, inputs, work_.residual.data() + begin * kTileRows, residual_stride_, Output::kAdd,
               member);
@@ -274,11 +272,11 @@ class Step {
     });
   }
 
-  void project_gated(const Layer& layer, int member) {
-    MemberBuffer& own = work_.members[static_cast<size_t>(member)];
+  void project_gated(const Layer& layer, Member& member) {
+    MemberBuffer& own = work_.members[static_cast<size_t>(member.index())];
     const Activations& middle = work_.middle.view;
     const int64_t tiles = layer.gate.matrix.tiles;
-    share((tiles + kPair - 1) / kPair, pieces(), [&](int64_t first, int64_t last) {
+    share(member, (tiles + kPair - 1) / kPair, pieces(), [&](int64_t first, int64_t last) {
       for (int64_t pair = first; pair < last; ++pair) {
         const int64_t begin = pair * kPair, end = std::min(begin + kPair, tiles);
         const int64_t row = begin * kTileRows;
@@ -295,8 +293,8 @@ class Step {
     });
   }
 
-  void write_hidden() {
-    share(n_, 4, [&](int64_t begin, int64_t end) {
+  void write_hidden(Member& member) {
+    share(member, n_, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         kernels_.rms_norm(residual(i), state_.last_norm.data(), shape_.hidden_size,
                           static_cast<float>(shape_.rms_norm_eps), piece_.hidden + i * shape_.hidden_size);
@@ -304,9 +302,9 @@ class Step {
     });
   }
 
-  void project_logits(int member) {
+  void project_logits(Member& member) {
     const Activations& head = work_.head.view;
-    share(piece_.num_logit_rows, 4, [&](int64_t begin, int64_t end) {
+    share(member, piece_.num_logit_rows, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         kernels_.rms_norm(residual(piece_.logit_tokens[i]), state_.last_norm.data(), shape_.hidden_size,
                           static_cast<float>(shape_.rms_norm_eps), head.values + i * head.stride);
@@ -314,10 +312,10 @@ class Step {
       kernels_.quantise(head, begin, end);
     });
     const PackedMatrix& matrix = state_.head_matrix();
-    MemberBuffer& own = work_.members[static_cast<size_t>(member)];
+    MemberBuffer& own = work_.members[static_cast<size_t>(member.index())];
     // Rows go to places of the caller's choice, so some tiles at a time pass through the member's own buffer.
     const int64_t m = piece_.num_logit_rows;
-    share((matrix.tiles + kHeadTiles - 1) / kHeadTiles, 16, [&](int64_t first, int64_t last) {
+    share(member, (matrix.tiles + kHeadTiles - 1) / kHeadTiles, 16, [&](int64_t first, int64_t last) {
       for (int64_t block = first; block < last; ++block) {
         const int64_t begin = block * kHeadTiles, end = std::min(begin + kHeadTiles, matrix.tiles);
         const int64_t row = begin * kTileRows, stride = kHeadTiles * kTileRows;
@@ -348,7 +346,8 @@ class Step {
 
 void run_step(Decoder::State& state, const StepPiece& piece) {
   Step step(state, piece);
-  state.team.run([](void* context, int member) { static_cast<Step*>(context)->run(member); }, &step);
+  state.team.run([](void* context, Member& member) { static_cast<Step*>(context)->run(member); }, &step,
+                 kPhasesAround + kPhasesOfLayer * state.shape.num_hidden_layers);
 }
 
 }  // namespace highrise::serve

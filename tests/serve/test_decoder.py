@@ -334,3 +334,11 @@ def test_wrong_shapes_and_options(change: dict[str, object], message: str) -> No
     del fields["max_position_embeddings"]
     with pytest.raises(ValueError, match=message):
         csrc.Decoder(**{**fields, "num_pages": 2, "threads": 1, **change})
+
+
+def test_more_threads_than_cores_never_stall() -> None:
+    """Members come late to most phases here: what a busy machine does to a team."""
+    decoder = make_decoder(QWEN, random_weights(QWEN), threads=12)
+    expected = run_whole(decoder, [5, 6, 7])
+    for _ in range(300):
+        np.testing.assert_array_equal(run_whole(decoder, [5, 6, 7]), expected)
