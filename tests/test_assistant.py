@@ -185,3 +185,17 @@ def test_a_file_beats_the_preset_and_both_are_refused(tmp_path: Path, monkeypatc
     assert find(None, "small")[0].name == "small"
     with pytest.raises(ConfigError, match="give one"):
         find("assistant.toml", "small")
+
+
+@pytest.mark.slow
+def test_weights_that_exist_are_trained_further_when_tokens_are_given(tmp_path: Path) -> None:
+    write_repository(tmp_path)
+    (tmp_path / "assistant.toml").write_text(
+        'name = "more"\n[data]\nsources = ["."]\n[index]\nbudget = "0 s"\n'
+        '[train]\nbase = "smollm2-135m"\ntokens = 2048\nbatch_tokens = 1024\nmicro_batch = 1\nlearning_rate = 1e-5\n'
+    )
+    finished = highrise("build", folder=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    weights = tmp_path / ".highrise" / "more" / "weights"
+    assert read_manifest(weights).counts["tokens"] == 2048
+    assert (weights / "model.safetensors").exists()

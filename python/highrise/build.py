@@ -59,8 +59,9 @@ def build_assistant(assistant: Assistant) -> Built:
     data = _data(assistant, state)
     index = _index(assistant, state, data)
     weights = base
-    if base is None and assistant.serve.upstream is None:
-        weights = _train(assistant, state, _tokens(assistant, state, data, _tokenizer(assistant, state, data)))
+    if assistant.serve.upstream is None and (base is None or assistant.train.continues):
+        vocabulary = _tokenizer(assistant, state, data) if base is None else base
+        weights = _train(assistant, state, _tokens(assistant, state, data, vocabulary))
     adapter = None
     if assistant.align and weights is not None:
         adapter = _align(assistant, state, data, weights)
@@ -107,15 +108,16 @@ def _tokenizer(assistant: Assistant, state: Path, data: Path) -> Path:
     )
 
 
-def _tokens(assistant: Assistant, state: Path, data: Path, tokenizer: Path) -> Path:
+def _tokens(assistant: Assistant, state: Path, data: Path, vocabulary: Path) -> Path:
+    """Packed token files; `vocabulary` is a tokenizer folder or the weights that bring theirs."""
     from highrise.data.shards import read_documents
     from highrise.train.corpus import build_corpus
 
     return _stage(
         state / "tokens",
         assistant.train,
-        {"data": read_manifest(data).fingerprint, "tokenizer": read_manifest(tokenizer).fingerprint},
-        lambda out: build_corpus(assistant.train, read_documents(data), tokenizer, out),
+        {"data": read_manifest(data).fingerprint, "tokenizer": _fingerprint_of_weights(vocabulary)},
+        lambda out: build_corpus(assistant.train, read_documents(data), vocabulary, out),
     )
 
 

@@ -21,6 +21,7 @@ from highrise.core.progress import human_seconds
 from highrise.encode.index import SearchIndex
 from highrise.encode.minilm import MiniLm
 from highrise.serve.backend import Backend
+from highrise.serve.config import parse_bytes
 from highrise.serve.server import address_of, bind, run_app
 
 __all__ = ["serve_assistant"]
@@ -77,6 +78,12 @@ def _open_backend(assistant: Assistant, built: Built) -> tuple[Backend, bool]:
         threads=serve.threads,
         isa=serve.kernels,
         max_context=serve.max_context,
+        cache_bytes=None if serve.cache_memory is None else parse_bytes(serve.cache_memory, where="serve.cache_memory"),
+        kv=serve.kv,
+        step_tokens=serve.step_tokens,
+        max_running=serve.max_running,
+        max_waiting=serve.max_waiting,
+        say=say,
     )
     backend = EngineBackend(
         engine,

@@ -47,7 +47,8 @@ def root(tmp_path: Path) -> Path:
     (root / "src").mkdir(parents=True)
     (root / ".git").mkdir()
     (root / ".git" / "config").write_text("secret")
-    (root / ".env").write_text("KEY=1")
+    for secret in (".env", ".env.production", "server.pem", "credentials"):
+        (root / secret).write_text("KEY=1")
     (root / "src" / "app.py").write_text("import os\n\n\ndef answer():\n    return 42\n")
     (root / "bad.py").write_text("def f(:\n")
     (root / "blob").write_bytes(b"\0\1")
@@ -93,6 +94,9 @@ def test_read(box: Toolbox) -> None:
         ".git/config",
         "git_link/config",
         ".env",
+        ".env.production",
+        "server.pem",
+        "credentials",
         "src/../.env",
     ],
 )

@@ -46,6 +46,18 @@ def test_a_change_builds_again(tmp_path: Path, change: dict) -> None:
     assert not reused
 
 
+def test_a_count_that_is_not_finite_is_left_out(tmp_path: Path) -> None:
+    arguments = {
+        "stage": "toy",
+        "config": Wanted(),
+        "inputs": {},
+        "build": lambda _: {"loss": float("nan"), "steps": 2},
+    }
+    build_stage(tmp_path / "s", **arguments)
+    assert read_manifest(tmp_path / "s").counts == {"steps": 2}
+    assert build_stage(tmp_path / "s", **arguments)[1]
+
+
 def test_a_failed_stage_has_no_final_name(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         build(tmp_path / "s", fail=True)

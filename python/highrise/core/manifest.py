@@ -6,6 +6,7 @@ own partial folder on the next start (same fingerprint) and may go on from there
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -51,7 +52,9 @@ def read_manifest(folder: Path) -> Manifest:
     except msgspec.MsgspecError as error:
         raise InputError(f"{path} is damaged ({error}); delete {folder} and build again") from error
     if manifest.format != FORMAT_VERSION:
-        raise InputError(f"{path} has format {manifest.format}, this version reads {FORMAT_VERSION}; build it again")
+        raise InputError(
+            f"{path} has format {manifest.format}, this version reads {FORMAT_VERSION}; delete {folder} and build again"
+        )
     return manifest
 
 
@@ -68,6 +71,10 @@ def _refuse_what_is_no_stage(folder: Path) -> None:
         raise InputError(f"{folder} exists and no stage lies there, so it is left as it is; write to a new folder")
 
 
+def _is_finite(value: float | str) -> bool:
+    return isinstance(value, str) or math.isfinite(value)
+
+
 def build_stage(
     folder: Path,
     *,
@@ -79,8 +86,8 @@ def build_stage(
     """Return the manifest of `folder`, building it when it is absent or made from something else.
 
     `inputs` maps names to fingerprints or hashes. `build` gets the partial folder, writes into it and returns the
-    counts; what a killed run with the same fingerprint left there is still in it. The second value says whether the
-    stage was reused.
+    counts (one that is not finite is left out: JSON cannot hold it); what a killed run with the same fingerprint left
+    there is still in it. The second value says whether the stage was reused.
     """
     from highrise import __version__
 
@@ -107,7 +114,7 @@ def build_stage(
             fingerprint=key,
             config=dump(config),
             inputs=dict(inputs),
-            counts=dict(counts),
+            counts={key: value for key, value in counts.items() if _is_finite(value)},
             seconds=round(time.monotonic() - started, 3),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             version=__version__,

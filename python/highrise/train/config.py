@@ -64,6 +64,11 @@ class TrainConfig(Config, frozen=True):
     checkpoint_every: str = "60 s"
     seed: int = 0
 
+    @property
+    def continues(self) -> bool:
+        """Whether weights that exist are to be trained further: there is a base, and tokens or a budget for it."""
+        return self.base is not None and (self.tokens is not None or self.budget is not None)
+
     def __post_init__(self) -> None:
         if self.base is not None:
             for name in ("depth", "hidden_size", "num_attention_heads"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fnmatch
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,15 @@ __all__ = ["ReadFile"]
 _MAX_LINES = 400
 _MAX_BYTES = 2 << 20
 _CLOSED = {".git", ".highrise", ".ssh", ".aws", ".gnupg", ".env", ".netrc", ".pypirc", ".npmrc", "id_rsa", "id_ed25519"}
+
+_CLOSED_PATTERNS = (".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "*.keystore", "credentials", "credentials.*")
+
+
+def is_closed(name: str) -> bool:
+    """Whether a file or folder of this name usually holds secrets; templates such as `.env.example` stay open."""
+    if name in (".env.example", ".env.sample", ".env.template"):
+        return False
+    return name in _CLOSED or any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in _CLOSED_PATTERNS)
 
 
 class ReadFile:
@@ -56,7 +66,7 @@ class ReadFile:
         self._check_inside(path, name)
         if path.is_dir():
             entries = sorted(
-                one.name + ("/" if one.is_dir() else "") for one in path.iterdir() if one.name not in _CLOSED
+                one.name + ("/" if one.is_dir() else "") for one in path.iterdir() if not is_closed(one.name)
             )
             raise ToolError(f"{name} is a folder with: {', '.join(entries[:100])}")
         try:
@@ -79,7 +89,7 @@ class ReadFile:
     def _check_inside(self, path: Path, name: str) -> None:
         if not path.is_relative_to(self._root):
             raise ToolError(f"{name} lies outside of the repository; only files in it can be read.")
-        closed = _CLOSED.intersection(path.relative_to(self._root).parts)
+        closed = [part for part in path.relative_to(self._root).parts if is_closed(part)]
         if closed:
             raise ToolError(f"{name} is closed: {', '.join(closed)} may hold secrets.")
 
