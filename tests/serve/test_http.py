@@ -316,6 +316,14 @@ def test_request_id_comes_back(url: str) -> None:
         ("/v1/chat/completions", {"messages": []}, 400, "messages", None),
         (
             "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "a"}], "response_format": {"type": "json_object"}},
+            400,
+            "response_format",
+            None,
+        ),
+        ("/v1/completions", {"prompt": "a", "best_of": 3}, 400, "best_of", None),
+        (
+            "/v1/chat/completions",
             {"messages": [{"role": "user", "content": "a" * 1000}]},
             400,
             "messages",

@@ -34,6 +34,18 @@ class Piece(NamedTuple):
     output: Output
 
 
+def _refuse_unsupported(request: SamplingFields) -> None:
+    """What would change the answer and is not done here is refused, not passed over."""
+    kind = (request.response_format or {}).get("type", "text")
+    if kind != "text":
+        raise ApiError(
+            f"'response_format' of type '{kind}' is not supported by this server; ask for JSON in the prompt.",
+            param="response_format",
+        )
+    if request.best_of not in (None, request.n or 1):
+        raise ApiError(f"'best_of' is {request.best_of} and 'n' is {request.n or 1}; they must agree.", param="best_of")
+
+
 def sampling_of(
     request: SamplingFields,
     *,
@@ -46,6 +58,7 @@ def sampling_of(
 
     `stop_ids` are the prompt format's; they count as end of text, so `ignore_eos` switches them off.
     """
+    _refuse_unsupported(request)
     ends = () if request.ignore_eos else tuple(stop_ids)
     stop = [request.stop] if isinstance(request.stop, str) else list(request.stop or ())
     bias: dict[int, float] = {}

@@ -155,6 +155,8 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     stop_token_ids: list[int] | None = None
     ignore_eos: bool | None = None
     priority: int | None = None
+    response_format: dict[str, object] | None = None
+    best_of: int | None = None
 
 
 class InfillExtra(msgspec.Struct):
@@ -171,7 +173,6 @@ class CompletionRequest(SamplingFields, kw_only=True):
     suffix: str | None = None
     echo: bool | None = None
     logprobs: int | None = None
-    best_of: int | None = None
     path: str | None = None
     repository: str | None = None
     input_extra: list[InfillExtra] | None = None
