@@ -36,7 +36,7 @@ class Piece(NamedTuple):
 
 def _refuse_unsupported(request: SamplingFields) -> None:
     """What would change the answer and is not done here is refused, not passed over."""
-    kind = (request.response_format or {}).get("type", "text")
+    kind = "text" if request.response_format is None else request.response_format.type
     if kind != "text":
         raise ApiError(
             f"'response_format' of type '{kind}' is not supported by this server; ask for JSON in the prompt.",

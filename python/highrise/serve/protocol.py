@@ -42,6 +42,7 @@ __all__ = [
     "InfillRequest",
     "Model",
     "ModelList",
+    "ResponseFormat",
     "SamplingFields",
     "StreamOptions",
     "TokenLogprob",
@@ -133,6 +134,12 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+class ResponseFormat(msgspec.Struct):
+    """How the answer is to be shaped; only "text" is done."""
+
+    type: str = "text"
+
+
 class SamplingFields(msgspec.Struct, kw_only=True):
     """What completions and chat have in common: OpenAI's sampling fields, then vLLM's."""
 
@@ -155,7 +162,7 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     stop_token_ids: list[int] | None = None
     ignore_eos: bool | None = None
     priority: int | None = None
-    response_format: dict[str, object] | None = None
+    response_format: ResponseFormat | None = None
     best_of: int | None = None
 
 
