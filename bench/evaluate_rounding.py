@@ -44,10 +44,11 @@ def main(model: str, text: str, size: str, *isas: str) -> None:
     truth: np.ndarray | None = None
     print(f"{model}, {size} bytes of {text}: {len(ids)} tokens, steps of {STEP}, {THREADS} threads")
     for isa in ("float32", *isas):
-        kv = "fp32" if isa == "float32" else "fp16"
-        plan = plan_memory(file.shape, threads=THREADS, num_pages=len(ids) // 16 + 1, max_context=None, kv=kv)
-        weights, kernels = ("float32", "auto") if isa == "float32" else ("stored", isa)
-        decoder = make_decoder(file, plan, weights=weights, isa=kernels, kv=kv)
+        plan = plan_memory(file.shape, threads=THREADS, num_pages=len(ids) // 16 + 1, max_context=None, kv="fp32")
+        if isa == "float32":
+            decoder = make_decoder(file, plan, weights="float32", kv="fp32")
+        else:
+            decoder = make_decoder(file, plan, weights="stored", isa=isa)
         began = time.perf_counter()
         got = log_probabilities(decoder, ids)
         seconds = time.perf_counter() - began

@@ -1,7 +1,7 @@
-"""Products and decoder give the numbers of tests/golden/decoder_logits.json: every instruction set, every weight form.
+"""Products and decoder give the numbers of tests/golden/kernels.json: every instruction set, every weight form.
 
 The other tests compare with references that can change together with the kernels; these numbers stay. The weights come
-from a hash of their names, so nothing depends on a random generator. `python -m tests.serve.test_decoder_golden` writes
+from a hash of their names, so nothing depends on a random generator. `python -m tests.serve.test_kernels_golden` writes
 the file anew from the portable kernels.
 """
 
@@ -18,7 +18,7 @@ from highrise.core.native import csrc
 from tests.serve.isas import each_isa
 from tests.serve.test_decoder import QWEN, int32, make_decoder, random_weights
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "decoder_logits.json"
+GOLDEN = Path(__file__).parents[1] / "golden" / "kernels.json"
 PROMPT = [(7 * i * i + 3) % QWEN.vocab_size for i in range(40)]
 ANSWER = [5, 99, 31]
 SHOWN = [0, 1, 17, 63, 128, 129]
@@ -54,7 +54,8 @@ def product(isa: str, form: str) -> list[float]:
     matrix = weights()["model.layers.0.mlp.down_proj.weight"]
     packed = csrc.PackedMatrix(matrix.reshape(-1).view(np.uint8), "F32", *matrix.shape, form, isa="portable")
     x = np.sin(np.arange(matrix.shape[1], dtype=np.float64))[None].astype(np.float32)
-    return packed.multiply(csrc.QuantisedInputs(x, isa=isa), isa=isa)[0, SHOWN[:4]].astype(float).tolist()
+    out = packed.multiply(csrc.QuantisedInputs(x, isa=isa), isa=isa)
+    return [float(out[0, row]) for row in SHOWN[:4]]
 
 
 @each_isa
