@@ -1,4 +1,3 @@
-
 """Attention over pages, slow and obvious: gather every visible key and value, then a plain softmax in float64."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-
 """The decoder step, slow and obvious: float32 numpy, one sequence at a time, no cache, no quantised activations."""
 
 from __future__ import annotations

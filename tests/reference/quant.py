@@ -1,4 +1,3 @@
-
 """Quantisation, slow and obvious: int8 activations in groups of 32, and products of them with dequantised weights."""
 
 from __future__ import annotations
