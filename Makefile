@@ -59,6 +59,7 @@ format: setup  ## rewrite the code in the project's style
 	$(if $(CPP),$(BIN)/clang-format -i $(CPP))
 
 bench: build  ## the micro-benchmarks beside their peers, as one table
+	@mkdir -p .benchmarks
 	$(BIN)/python -m pytest bench --ignore=bench/gpu --benchmark-only --benchmark-json=.benchmarks/latest.json -q $(ARGS)
 	$(BIN)/python bench/report.py .benchmarks/latest.json
 
