@@ -52,7 +52,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc to keep freed memory for the next step instead of giving it back; False where there is no glibc.
 
     Activations are tens of megabytes, which malloc maps and unmaps at every use; where page faults are dear (virtual
-    machines, sandboxes) that costs more than the arithmetic: docs/log/train.md has the figures. Holds for the process.
+    machines, sandboxes) that can cost more than the arithmetic. Holds for the process.
     """
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # the M_* of malloc.h
     try:
