@@ -19,7 +19,7 @@ class ServeConfig(Config, frozen=True, kw_only=True):
     weights: Literal["stored", "int8", "int4"] = "int4"
     """"stored" keeps the bits of the file; "int8" and "int4" quantise again at load."""
     kernels: str = "auto"
-    """Instruction set of the kernels: auto, portable, avx2, avx512, avx512vnni or neon."""
+    """Instruction set of the kernels: auto, portable, avx2, avx512, avx512vnni or amx."""
     host: str = "127.0.0.1"
     port: int = 8080
     """0 lets the system choose."""
