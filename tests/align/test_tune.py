@@ -15,11 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from highrise.align import tune as tuning
 from highrise.align.config import DpoConfig, LoraConfig, MethodConfig, SftConfig
 from highrise.align.lora import load_adapter
 from highrise.align.merge import merge
 from highrise.align.tune import tune
 from highrise.compute.machine import Machine, detect
+from highrise.core.config import fingerprint
 from highrise.core.errors import ConfigError
 from highrise.data.shards import SCHEMA
 from highrise.encode import Tokenizer
@@ -174,3 +176,23 @@ def test_methods_share_one_adapter(base: Path, data: Path, machine: Machine, tmp
     other = msgspec.structs.replace(SFT, lora=LoraConfig(rank=2))
     with pytest.raises(ConfigError, match="share one adapter"):
         tune(list(itertools.chain([SFT], [other])), base, data, tmp_path, machine, say=_silent)
+
+
+def test_prose_alone_does_not_judge_code(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    rows = []
+    for index, document in enumerate(documents()):
+        row = msgspec.to_builtins(document)
+        own = document.split == "train" or index % 16 == 0
+        if own and document.split == "validation":
+            row |= {"language": "markdown", "path": f"docs/{index}.md", "text": document.text * 20}
+        rows.append(row | {"own": own})
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "shards" / "00000.parquet")
+    held_out = tuning._hold_out(tmp_path, tuning._choose(tmp_path))
+    assert {document.language for document in held_out} == {"markdown", "python"}
+    assert all(document.split == "validation" for document in held_out)
+
+
+def test_a_number_written_as_an_integer_is_the_same_setting() -> None:
+    one, other = (msgspec.structs.replace(SFT, lora=LoraConfig(rank=8, alpha=alpha)) for alpha in (16, 16.0))
+    assert fingerprint(tuning._normal([one])) == fingerprint(tuning._normal([other]))

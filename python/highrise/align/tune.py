@@ -6,6 +6,7 @@ skipped with a sentence. CARD.md says what came out either way. Knows no arithme
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from highrise.align.sft import SftTask
 from highrise.align.tuner import Task, run_task
 from highrise.compute.machine import Machine, detect
 from highrise.compute.plan import tuning_tokens
-from highrise.core.config import dump, fingerprint, parse_duration
+from highrise.core.config import convert, dump, fingerprint, parse_duration
 from highrise.core.document import Document
 from highrise.core.errors import ConfigError
 from highrise.core.progress import human_seconds
@@ -43,6 +44,8 @@ _CHECKPOINT = "checkpoint.pt"
 _OWN_CHARACTERS = 20_000_000
 _REFERENCE_CHARACTERS = 5_000_000
 _ENOUGH_OWN_CHARACTERS = 50_000
+_ENOUGH_HELD_OUT_CHARACTERS = 10_000
+_LANGUAGE_SHARE = 0.1
 _SMALL = 50_000_000
 
 Counts = dict[str, int | float | str]
@@ -116,13 +119,13 @@ class _Tuning:
     ) -> None:
         self._methods, self._reports, self._base, self._out = methods, reports, base, out
         self._machine, self._say = machine, say
-        self._train = _choose(data_folder, "train")
-        self._held_out = _choose(data_folder, "validation")
+        self._train = _choose(data_folder)
+        self._held_out = _hold_out(data_folder, self._train)
         first = next(m for m, r in zip(methods, reports, strict=True) if not r.skipped)
         if any(m.lora != first.lora for m in methods):
             raise ConfigError("the methods of align share one adapter: give all of them the same lora settings")
         self._lora = first.lora
-        self._key = fingerprint([dump(m) for m in methods], str(base.resolve()), str(data_folder.resolve()))
+        self._key = fingerprint(_normal(methods), str(base.resolve()), str(data_folder.resolve()))
         keep_freed_memory()
         self._device = choose_device("auto")
         self._precision = choose_precision(first.precision, self._device)
@@ -213,13 +216,41 @@ class _Tuning:
         return outcome, outcome.after < outcome.before and outcome.num_rows > 0
 
 
-def _choose(data_folder: Path, split: str) -> list[Document]:
-    """Own documents; reference material too where the own ones are too few to learn from or to judge by."""
-    own = _up_to(data_folder, split, own=True, limit=_OWN_CHARACTERS)
-    enough = _ENOUGH_OWN_CHARACTERS if split == "train" else _ENOUGH_OWN_CHARACTERS // 5
-    if sum(len(document.text) for document in own) >= enough:
+def _normal(methods: Sequence[MethodConfig]) -> object:
+    """The settings as plain data in the types they are declared with: 16 and 16.0 are one rank's alpha."""
+    plain = [dump(method) for method in methods]
+    return [dump(method) for method in convert(plain, list[MethodConfig], where="align")]
+
+
+def _choose(data_folder: Path) -> list[Document]:
+    """Own documents to train on; reference material too where the own ones are too few to learn from."""
+    own = _up_to(data_folder, "train", own=True, limit=_OWN_CHARACTERS)
+    if sum(len(document.text) for document in own) >= _ENOUGH_OWN_CHARACTERS:
         return own
-    return own + _up_to(data_folder, split, own=False, limit=_REFERENCE_CHARACTERS)
+    return own + _up_to(data_folder, "train", own=False, limit=_REFERENCE_CHARACTERS)
+
+
+def _hold_out(data_folder: Path, train: Sequence[Document]) -> list[Document]:
+    """Own held-out documents, and reference material for each language that matters in `train` and is short there.
+
+    A repository's held-out folder may be prose alone; judged by it, a gain on code would never be seen.
+    """
+    own = _up_to(data_folder, "validation", own=True, limit=_OWN_CHARACTERS)
+    trained, held_out = _characters(train), _characters(own)
+    short = {
+        language
+        for language, size in trained.items()
+        if size >= _LANGUAGE_SHARE * sum(trained.values()) and held_out[language] < _ENOUGH_HELD_OUT_CHARACTERS
+    }
+    reference = _up_to(data_folder, "validation", own=False, limit=_REFERENCE_CHARACTERS) if short or not own else []
+    return own + [document for document in reference if document.language in short or not own]
+
+
+def _characters(documents: Sequence[Document]) -> Counter[str]:
+    sizes: Counter[str] = Counter()
+    for document in documents:
+        sizes[document.language] += len(document.text)
+    return sizes
 
 
 def _up_to(data_folder: Path, split: str, *, own: bool, limit: int) -> list[Document]:
