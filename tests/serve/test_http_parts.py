@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncGenerator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from highrise.encode.prompt_tools import parse_tool_calls
@@ -70,12 +70,14 @@ def test_only_the_first_call_when_asked() -> None:
 
 
 @given(st.lists(st.sampled_from([CALL, "text ", "<", "<tool_", "{", "\n", "x"]), max_size=8), st.integers(1, 9))
+@example(["<", CALL, "\n", "text "], 1)
+@example(["\n", "<", CALL], 1)
 def test_the_pieces_do_not_matter(parts: list[str], size: int) -> None:
     said = "".join(parts)
     whole = read([said])
     cut = read([said[start : start + size] for start in range(0, len(said), size)])
     assert cut[1] == whole[1]
-    assert cut[0].split() == whole[0].split()
+    assert cut[0] == whole[0]
 
 
 @given(st.text(alphabet="ab \n", max_size=400), st.text(alphabet="cd \n", max_size=400), st.integers(8, 200))

@@ -40,6 +40,7 @@ class ToolStream:
         self._held = forced
         self._forced = bool(forced)
         self._text_seen = False
+        self._after_call = False
         self._only_first = only_first
         self.num_calls = 0
 
@@ -49,6 +50,9 @@ class ToolStream:
         shown = ""
         calls: list[ParsedCall] = []
         while True:
+            if self._after_call:  # the line ends behind a call belong to it, in whichever piece they come
+                self._held = self._held.lstrip("\n")
+                self._after_call = not self._held
             start = self._held.find(_OPEN)
             if start < 0:
                 shown += self._release()
@@ -62,7 +66,8 @@ class ToolStream:
             rest, found = self._read(self._held[:end])
             shown += rest if not found else ""
             calls.extend(self._count(found))
-            self._held = self._held[end:].lstrip("\n")
+            self._held = self._held[end:]
+            self._after_call = True
         return shown, calls
 
     def finish(self) -> tuple[str, list[ParsedCall]]:
@@ -93,10 +98,8 @@ class ToolStream:
         return kept
 
     def _take_text(self, text: str) -> str:
-        if text.strip():
-            self._text_seen = True
-            return text
-        return ""
+        self._text_seen = self._text_seen or bool(text.strip())
+        return text if self._text_seen else ""
 
     def _release(self) -> str:
         """Text at the front of what is held that can no longer become a call."""
@@ -104,5 +107,8 @@ class ToolStream:
         if not self._text_seen and (not held.strip() or held.lstrip()[0] in "{[`"):
             return ""  # some models write the bare JSON of a call as their whole answer
         keep = next((size for size in range(len(_OPEN) - 1, 0, -1) if held.endswith(_OPEN[:size])), 0)
-        text, self._held = held[: len(held) - keep], held[len(held) - keep :]
-        return self._take_text(text) if not self._text_seen else text
+        text = held[: len(held) - keep]
+        if not self._text_seen and not text.strip():
+            return ""  # white space before the first word: shown with it, or dropped before a call
+        self._held = held[len(held) - keep :]
+        return self._take_text(text)
