@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from highrise.data.adapters.tree_sitter import GRAMMARS
 from highrise.data.clean import Record, clean_bytes
 from highrise.data.config import CleaningConfig, DataConfig
 from highrise.data.decode import decode, is_binary, normalise
@@ -166,7 +167,18 @@ def test_syntax(language: str, text: str, broken: bool) -> None:
     assert (is_broken(language, text, CLEANING) is not None) is broken
 
 
-@given(st.sampled_from(["python", "javascript", "rust", "bash"]), st.text(max_size=80))
+@pytest.mark.parametrize(
+    "text", ["{\U000df9f5", "\x1e\x13R\U0003b558O\r{\U000def9f5", "\n룰\x10l\U000aa5c2{\U000f7105"]
+)
+def test_no_text_kills_the_process_through_the_scanner_of_bash(text: str) -> None:
+    assert 0 <= error_share("bash", text) <= 1
+
+
+def test_bash_beyond_ascii_is_not_broken() -> None:
+    assert is_broken("bash", 'größe="ü"\necho "häuser: ${größe}"  # 日本\n', CLEANING) is None
+
+
+@given(st.sampled_from(sorted(GRAMMARS)), st.text(max_size=80))
 def test_syntax_of_anything_is_a_share(language: str, text: str) -> None:
     assert 0 <= error_share(language, text) <= 1
 

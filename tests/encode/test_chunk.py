@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from highrise.core.document import Document
-from highrise.encode.adapters.tree_sitter import GRAMMARS
-from highrise.encode.chunk import Chunk, chunk_document
+from highrise.encode.chunk import LANGUAGES, Chunk, chunk_document
 
 
 def document(text: str, *, language: str = "python", path: str = "a/b.py", own: bool = True) -> Document:
@@ -181,7 +180,7 @@ FRAGMENTS += [
 
 @given(
     parts=st.lists(st.sampled_from(FRAGMENTS), max_size=60),
-    language=st.sampled_from([*sorted(GRAMMARS), "markdown", "text"]),
+    language=st.sampled_from([*sorted(LANGUAGES), "markdown", "text"]),
     max_lines=st.integers(1, 12),
 )
 def test_no_line_is_lost_or_doubled(parts: list[str], language: str, max_lines: int) -> None:

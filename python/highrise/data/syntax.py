@@ -1,43 +1,18 @@
 """Floor 2, syntax: whether a code file parses. Python through `ast`, other languages through tree-sitter's error nodes.
 
-The grammars are inside the wheel of tree-sitter-language-pack; nothing is downloaded. Knows nothing of files.
+Knows nothing of files.
 """
 
 from __future__ import annotations
 
 import ast
-import functools
 import warnings
-from typing import Any
 
+from highrise.data.adapters.tree_sitter import GRAMMARS, parse
 from highrise.data.config import CleaningConfig
 
 __all__ = ["error_share", "is_broken"]
 
-_GRAMMARS = frozenset(
-    [
-        "python",
-        "javascript",
-        "typescript",
-        "tsx",
-        "rust",
-        "go",
-        "java",
-        "kotlin",
-        "scala",
-        "c",
-        "cpp",
-        "csharp",
-        "swift",
-        "ruby",
-        "php",
-        "lua",
-        "bash",
-        "html",
-        "css",
-        "json",
-    ]
-)
 _LENIENT = frozenset({"c", "cpp", "bash", "html", "css", "php", "swift", "kotlin", "scala"})
 """Macros and dialects make correct files of these look wrong in places, so they may have ten times the error share."""
 
@@ -50,7 +25,7 @@ def is_broken(language: str, text: str, config: CleaningConfig) -> str | None:
     if language == "python":
         problem = _python_problem(text)
         return problem if problem is not None and error_share(language, text) > 0 else None
-    if language not in _GRAMMARS or language == "json":
+    if language not in GRAMMARS or language == "json":
         return None
     limit = config.max_syntax_error_share * (10 if language in _LENIENT else 1)
     share = error_share(language, text)
@@ -71,12 +46,9 @@ def _python_problem(text: str) -> str | None:
 
 def error_share(language: str, text: str) -> float:
     """Share of the bytes that lie inside error nodes; a missing token counts as one byte. 0 without a grammar."""
-    parser = _parser(language)
-    if parser is None or not text:
-        return 0.0
     data = text.encode()
-    root = parser.parse(data).root_node
-    if not root.has_error:
+    root = parse(language, data)
+    if root is None or not data or not root.has_error:
         return 0.0
     wrong, pending = 0, [root]
     while pending:
@@ -88,12 +60,3 @@ def error_share(language: str, text: str) -> float:
         elif node.has_error:
             pending.extend(node.children)
     return min(1.0, wrong / len(data))
-
-
-@functools.cache
-def _parser(language: str) -> Any:
-    if language not in _GRAMMARS:
-        return None
-    from tree_sitter_language_pack import get_parser
-
-    return get_parser(language)  # type: ignore[arg-type]

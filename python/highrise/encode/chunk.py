@@ -14,9 +14,12 @@ from typing import Any
 import msgspec
 
 from highrise.core.document import Document
-from highrise.encode.adapters import tree_sitter
+from highrise.data.adapters import tree_sitter
 
-__all__ = ["Chunk", "chunk_document"]
+__all__ = ["LANGUAGES", "Chunk", "chunk_document"]
+
+LANGUAGES = tree_sitter.GRAMMARS - {"html", "css", "json"}
+"""Languages that are cut along their definitions; the others have none."""
 
 _NODES = {
     "python": "function_definition class_definition decorated_definition",
@@ -79,7 +82,7 @@ def chunk_document(document: Document, *, max_lines: int = 60) -> list[Chunk]:
     """Cut a document; a definition of at most `max_lines` lines stays whole."""
     lines = document.text.split("\n")
     spans: Iterator[_Span] | None = None
-    if document.language in tree_sitter.GRAMMARS:
+    if document.language in LANGUAGES:
         root = tree_sitter.parse(document.language, document.text.encode("utf-8", "replace"))
         if root is not None:
             spans = _merge_small(

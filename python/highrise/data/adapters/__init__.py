@@ -1,0 +1,1 @@
+"""Floor 2, adapters: one file for each foreign library whose name stands in no other module of the floor."""
