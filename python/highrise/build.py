@@ -6,7 +6,6 @@ the floors' entry points and nothing of what they do. One stage, one function, o
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from highrise.assistant import Assistant
 from highrise.core.catalogue import locate
 from highrise.core.config import Config
 from highrise.core.manifest import Manifest, build_stage, read_manifest
-from highrise.core.progress import human_seconds
+from highrise.core.progress import human_seconds, say
 
 __all__ = ["Built", "build_assistant", "state_folder"]
 
@@ -30,18 +29,13 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     weights: Path | None
     adapter: Path | None
     index: Path | None
-    embedder: Path | None
+    embedder: str | None
 
 
 class _Methods(Config, frozen=True):
     """The configuration of the align stage: every method in order."""
 
     methods: tuple[MethodConfig, ...]
-
-
-def say(text: str) -> None:
-    """One line for a person, on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def state_folder(assistant: Assistant) -> Path:
@@ -68,18 +62,20 @@ def build_assistant(assistant: Assistant) -> Built:
     return Built(weights=weights, adapter=adapter, index=index, embedder=embedder)
 
 
-def _embedder(assistant: Assistant) -> Path | None:
-    """The embedding weights, fetched when the index wants any."""
+def _embedder(assistant: Assistant) -> str | None:
+    """The name of the embedding weights, fetched when the index wants any."""
     if not assistant.index.enabled or assistant.index.budget_seconds == 0:
         return None
-    return locate(assistant.index.embedder, download=True, say=say)
+    locate(assistant.index.embedder, download=True, say=say)
+    return assistant.index.embedder
 
 
 def _data(assistant: Assistant, state: Path) -> Path:
+    from highrise.compute.machine import detect
     from highrise.data.build import build_data
 
     folder = state / "data"
-    _report(folder, *build_data(assistant.data, folder, workers=_cores()))
+    _report(folder, *build_data(assistant.data, folder, workers=detect().cores))
     return folder
 
 
@@ -152,12 +148,6 @@ def _fingerprint_of_weights(weights: Path) -> str:
         return read_manifest(weights).fingerprint if (weights / "manifest.json").exists() else str(weights.resolve())
     status = weights.stat()
     return f"{weights.name} {status.st_size} {status.st_mtime_ns}"
-
-
-def _cores() -> int:
-    from highrise.compute.machine import detect
-
-    return max(1, detect().cores)
 
 
 def _stage(folder: Path, config: msgspec.Struct, inputs: Mapping[str, str], build: Callable[[Path], Counts]) -> Path:

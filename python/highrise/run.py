@@ -14,14 +14,12 @@ from pathlib import Path
 
 from highrise.agent.app import build_app
 from highrise.assistant import Assistant
-from highrise.build import Built, build_assistant, say
+from highrise.build import Built, build_assistant
 from highrise.check import check
 from highrise.core.errors import HighriseError
-from highrise.core.progress import human_seconds
+from highrise.core.progress import human_seconds, say
 from highrise.encode.index import SearchIndex
-from highrise.encode.minilm import MiniLm
 from highrise.serve.backend import Backend
-from highrise.serve.config import parse_bytes
 from highrise.serve.server import address_of, bind, run_app
 
 __all__ = ["serve_assistant"]
@@ -66,34 +64,18 @@ def _open_backend(assistant: Assistant, built: Built) -> tuple[Backend, bool]:
         from highrise.serve.upstream import UpstreamBackend
 
         return UpstreamBackend(serve.upstream), assistant.agent.completion
-    from highrise.serve.engine import Engine
-    from highrise.serve.engine_backend import EngineBackend
-    from highrise.serve.runner import EngineRunner
+    from highrise.serve.cli import open_engine_backend
 
     assert built.weights is not None
-    engine = Engine.load(
+    backend = open_engine_backend(
         built.weights,
-        weights=serve.weights,
+        serve,
         adapter=built.adapter,
-        threads=serve.threads,
-        isa=serve.kernels,
-        max_context=serve.max_context,
-        cache_bytes=None if serve.cache_memory is None else parse_bytes(serve.cache_memory, where="serve.cache_memory"),
-        kv=serve.kv,
-        step_tokens=serve.step_tokens,
-        max_running=serve.max_running,
-        max_waiting=serve.max_waiting,
-        say=say,
-    )
-    backend = EngineBackend(
-        engine,
-        EngineRunner(engine),
+        embedder=built.embedder,
         name=assistant.name,
         aliases=(assistant.train.base,) if assistant.train.base else (),
-        embedder=None if built.embedder is None else MiniLm.load(built.embedder),
-        max_waiting=serve.max_waiting,
     )
-    return backend, assistant.agent.completion and engine.prompts.supports_infill
+    return backend, assistant.agent.completion and backend.engine.prompts.supports_infill
 
 
 def _open_index(built: Built) -> SearchIndex | None:

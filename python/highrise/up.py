@@ -11,8 +11,9 @@ import os
 import msgspec
 
 from highrise.assistant import Assistant, find, render
-from highrise.build import build_assistant, say, state_folder
+from highrise.build import build_assistant, state_folder
 from highrise.core.files import exclusive
+from highrise.core.progress import say
 
 __all__ = ["build", "up"]
 

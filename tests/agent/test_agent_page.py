@@ -211,8 +211,9 @@ def test_over_the_real_engine(browser: Any, tmp_path: Path) -> None:
     except HighriseError as error:
         pytest.skip(str(error))
     from highrise.serve.cli import open_engine_backend
+    from highrise.serve.config import ServeConfig
 
-    backend = open_engine_backend("smollm2-135m", weights="int4", threads=2, max_context=1024)
+    backend = open_engine_backend("smollm2-135m", ServeConfig(weights="int4", threads=2, max_context=1024))
     with listening(build_app(AgentConfig(tools=()), backend, index=None, root=tmp_path)) as address:
         page = browser.new_page()
         page.goto(address)

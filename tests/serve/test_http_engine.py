@@ -14,6 +14,7 @@ import pytest
 from highrise.core.catalogue import locate
 from highrise.core.errors import HighriseError
 from highrise.core.native import csrc
+from highrise.serve.config import ServeConfig
 from highrise.serve.http import serve_app
 from highrise.serve.server import bind
 from tests.serve.listening import HTTP, listening
@@ -37,7 +38,9 @@ def url() -> Iterator[str]:
         locate("minilm-l6")
     except HighriseError:
         embedder = None
-    backend = open_engine_backend(MODEL, weights="int4", threads=2, max_context=2048, embedder=embedder, kernels=STEADY)
+    backend = open_engine_backend(
+        MODEL, ServeConfig(weights="int4", threads=2, max_context=2048, kernels=STEADY), embedder=embedder
+    )
     with listening(serve_app(backend)) as address:
         yield address
 
@@ -119,7 +122,7 @@ def test_the_coder_model_makes_a_whole_call() -> None:
     from highrise.serve.cli import open_engine_backend
 
     try:
-        backend = open_engine_backend("qwen2.5-coder-0.5b", weights="int4", threads=2, max_context=2048)
+        backend = open_engine_backend("qwen2.5-coder-0.5b", ServeConfig(weights="int4", threads=2, max_context=2048))
     except HighriseError as error:
         pytest.skip(str(error))
     with listening(serve_app(backend)) as address:

@@ -220,6 +220,7 @@ def serve(arguments: argparse.Namespace) -> int:
     from highrise.agent.app import build_app
     from highrise.agent.config import AgentConfig
     from highrise.serve.cli import open_engine_backend
+    from highrise.serve.config import ServeConfig
     from highrise.serve.server import address_of, bind, run_app
     from highrise.serve.upstream import UpstreamBackend
 
@@ -236,7 +237,9 @@ def serve(arguments: argparse.Namespace) -> int:
             UpstreamBackend(arguments.model)
             if arguments.model.startswith(("http://", "https://"))
             else open_engine_backend(
-                arguments.model, weights=arguments.weights, threads=arguments.threads, adapter=arguments.adapter
+                arguments.model,
+                ServeConfig(weights=arguments.weights, threads=arguments.threads),
+                adapter=None if arguments.adapter is None else Path(arguments.adapter),
             )
         )
         app = build_app(AgentConfig(keys=arguments.keys), backend, index=index, root=root)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from highrise.align.merge import merge as merge_folder
 from highrise.core.catalogue import locate
 from highrise.core.config import Config, convert, load_toml
 from highrise.core.errors import ConfigError
+from highrise.core.progress import say
 
 __all__ = ["merge", "tune"]
 
@@ -30,7 +30,7 @@ def tune(arguments: argparse.Namespace) -> int:
         locate(arguments.base),
         Path(arguments.data),
         Path(arguments.out),
-        say=lambda text: print(text, file=sys.stderr),
+        say=say,
     )
     if arguments.json:
         print(msgspec.json.encode(counts).decode())

@@ -17,6 +17,7 @@ import msgspec
 from highrise.compute.adapters.cuda import Gpu, list_gpus
 from highrise.compute.cgroup import Limits, read_limits
 from highrise.compute.isa import isa_flags
+from highrise.core.cores import usable_cores
 
 __all__ = ["Gpu", "Machine", "detect"]
 
@@ -68,7 +69,7 @@ def _memory(limits: Limits, meminfo: Path) -> tuple[int, int]:
 
 def _cores(limits: Limits) -> tuple[int, int]:
     present = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else present
+    usable = usable_cores()
     if limits.cores is not None:
         usable = min(usable, math.ceil(limits.cores))
     return present, max(1, usable)

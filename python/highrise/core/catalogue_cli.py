@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from highrise.core.catalogue import describe, entries, locate
-from highrise.core.progress import human_bytes
+from highrise.core.progress import human_bytes, say
 
 __all__ = ["fetch", "models"]
 
@@ -15,7 +14,7 @@ __all__ = ["fetch", "models"]
 def fetch(arguments: argparse.Namespace) -> int:
     """Fetch the named models into the cache and print where they lie."""
     for name in arguments.models:
-        print(locate(name, download=True, say=lambda text: print(text, file=sys.stderr, flush=True)))
+        print(locate(name, download=True, say=say))
     return 0
 
 

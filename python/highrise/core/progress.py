@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TextIO, TypeVar
+from typing import TextIO
 
-__all__ = ["Progress", "human_bytes", "human_seconds"]
-
-T = TypeVar("T")
+__all__ = ["Progress", "human_bytes", "human_seconds", "say"]
 
 
 def human_bytes(count: float) -> str:
@@ -34,6 +31,11 @@ def human_seconds(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{left:02d}s" if minutes else f"{left}s"
+
+
+def say(text: str) -> None:
+    """One line for a person, on stderr, at once."""
+    print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -73,12 +75,6 @@ class Progress:
             text = self.line()
             self._stream.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
             self._stream.flush()
-
-    def track(self, items: Iterable[T]) -> Iterator[T]:
-        """Yield `items`, advancing by one after each."""
-        for item in items:
-            yield item
-            self.advance()
 
     def line(self) -> str:
         """The line as it stands now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from highrise.core.config import convert, dump, load_toml
+from highrise.core.cores import usable_cores
 from highrise.core.errors import InputError
 from highrise.core.manifest import read_manifest
 from highrise.core.progress import human_bytes, human_seconds
@@ -34,7 +34,7 @@ def _print_json(value: object) -> None:
 
 def _threads(arguments: argparse.Namespace) -> int:
     if arguments.threads is None:
-        return len(os.sched_getaffinity(0))
+        return usable_cores()
     if arguments.threads < 1:
         raise InputError(f"--threads is {arguments.threads}; use 1 or more")
     return int(arguments.threads)

@@ -5,7 +5,6 @@ Hands inputs over without copying them and chooses what to keep of each cluster.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from highrise.core.cores import usable_cores
 from highrise.core.errors import InputError
 from highrise.core.native import rust
 
@@ -78,7 +78,7 @@ def signatures(
 
 
 def _count(threads: int | None) -> int:
-    return len(os.sched_getaffinity(0)) if threads is None else max(1, threads)
+    return usable_cores() if threads is None else max(1, threads)
 
 
 def _keep(cluster: npt.NDArray[np.int64], rank: Sequence[int] | npt.NDArray[np.int64] | None) -> npt.NDArray[np.bool_]:

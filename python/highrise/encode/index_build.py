@@ -5,7 +5,6 @@ The folder is a stage of the assistant: what a killed build left in it is used a
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,10 +15,11 @@ import numpy as np
 
 from highrise.core.catalogue import locate
 from highrise.core.config import fingerprint
+from highrise.core.cores import usable_cores
 from highrise.core.document import Document
 from highrise.core.errors import ConfigError, HighriseError, InputError
 from highrise.core.files import atomic_write
-from highrise.core.progress import Progress
+from highrise.core.progress import Progress, say
 from highrise.encode.adapters.faiss import write_faiss
 from highrise.encode.chunk import Chunk, chunk_document
 from highrise.encode.chunk_store import ChunkRecord, ChunkStore, write_chunks
@@ -87,7 +87,7 @@ def build_from_documents(
             counts["documents"] = number
             yield from chunk_document(document, max_lines=config.chunk_lines)
 
-    threads = config.threads or len(os.sched_getaffinity(0))
+    threads = config.threads or usable_cores()
     counts["chunks"] = write_chunks(out / "chunks", cut())
     store = ChunkStore(out / "chunks")
     counts |= write_lexical(out / "lexical", (_words(store, number) for number in range(len(store))))
@@ -148,7 +148,7 @@ def _words(store: ChunkStore, number: int) -> str:
 
 def _open_embedder(config: IndexConfig) -> Embedder:
     try:
-        folder = locate(config.embedder, download=True, say=lambda line: print(line, file=sys.stderr))
+        folder = locate(config.embedder, download=True, say=say)
     except HighriseError as error:
         raise ConfigError(
             f'the embedder of the index is not to be had ({error}); index.budget = "0 s" builds one without vectors'

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from highrise.core.catalogue import locate
 from highrise.core.errors import InputError
-from highrise.core.progress import human_seconds
+from highrise.core.progress import human_seconds, say
 from highrise.encode.minilm import MiniLm
-from highrise.serve.config import ServeConfig
+from highrise.serve.config import ServeConfig, parse_bytes
 from highrise.serve.engine import Engine
 from highrise.serve.engine_backend import EngineBackend
 from highrise.serve.http import serve_app
@@ -24,65 +23,69 @@ __all__ = ["open_engine_backend", "serve"]
 
 def serve(arguments: argparse.Namespace) -> int:
     """Load the model, listen, serve until SIGINT or SIGTERM."""
-    ServeConfig(  # checks the values
+    config = ServeConfig(
+        weights=arguments.weights,
+        kernels=arguments.kernels,
+        host=arguments.host,
         port=arguments.port,
         threads=arguments.threads,
         max_context=arguments.max_context,
         max_waiting=arguments.max_waiting,
     )
-    with bind(arguments.host, arguments.port) as listener:
+    with bind(config.host, config.port) as listener:
         started = time.monotonic()
+        adapter = None if arguments.adapter is None else Path(arguments.adapter)
         backend = open_engine_backend(
-            arguments.model,
-            weights=arguments.weights,
-            threads=arguments.threads,
-            adapter=arguments.adapter,
-            kernels=arguments.kernels,
-            max_context=arguments.max_context,
-            embedder=arguments.embedder,
-            max_waiting=arguments.max_waiting,
-            name=arguments.name,
+            arguments.model, config, adapter=adapter, embedder=arguments.embedder, name=arguments.name
         )
         url = address_of(listener)
-        _say(f"{backend.name}: weights {arguments.weights}, context {backend.max_context:,} tokens")
+        say(f"{backend.name}: weights {config.weights}, context {backend.max_context:,} tokens")
         run_app(serve_app(backend), listener, on_ready=lambda: _ready(url, time.monotonic() - started))
     return 0
 
 
 def open_engine_backend(
-    model: str,
+    model: str | Path,
+    config: ServeConfig,
     *,
-    weights: Literal["stored", "int8", "int4"] = "stored",
-    threads: int | None = None,
-    adapter: str | None = None,
-    kernels: str = "auto",
-    max_context: int | None = None,
+    adapter: Path | None = None,
     embedder: str | None = None,
-    max_waiting: int = 256,
     name: str | None = None,
+    aliases: Sequence[str] | None = None,
 ) -> EngineBackend:
-    """An engine with its thread, as a backend; a catalogue name is fetched when it is not in the cache."""
-    if adapter is not None and not Path(adapter).is_dir():
+    """An engine with its thread, as a backend; a catalogue name is fetched when it is not in the cache.
+
+    `aliases` are names that requests may use beside the backend's own; None means the model's as it was given.
+    """
+    if adapter is not None and not adapter.is_dir():
         raise InputError(f"{adapter} is not an adapter folder (with adapter_config.json and adapter_model.safetensors)")
+    memory = config.cache_memory
     engine = Engine.load(
-        locate(model, download=True, say=_say),
-        weights=weights,
-        adapter=None if adapter is None else Path(adapter),
-        threads=threads,
-        isa=kernels,
-        max_context=max_context,
+        locate(model, download=True, say=say),
+        weights=config.weights,
+        adapter=adapter,
+        threads=config.threads,
+        isa=config.kernels,
+        max_context=config.max_context,
+        cache_bytes=None if memory is None else parse_bytes(memory, where="serve.cache_memory"),
+        kv=config.kv,
+        step_tokens=config.step_tokens,
+        max_running=config.max_running,
+        max_waiting=config.max_waiting,
+        say=say,
     )
     vectors = None
     if embedder is not None:
-        vectors = MiniLm.load(locate(embedder, download=True, say=_say), name=embedder)
+        vectors = MiniLm.load(locate(embedder, download=True, say=say), name=embedder)
     return EngineBackend(
-        engine, EngineRunner(engine), name=name, aliases=(model,), embedder=vectors, max_waiting=max_waiting
+        engine,
+        EngineRunner(engine),
+        name=name,
+        aliases=(str(model),) if aliases is None else aliases,
+        embedder=vectors,
+        max_waiting=config.max_waiting,
     )
 
 
 def _ready(url: str, seconds: float) -> None:
-    _say(f"listening on {url} (ready in {human_seconds(seconds)}); OpenAI's clients use {url}/v1; Ctrl-C stops")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(f"listening on {url} (ready in {human_seconds(seconds)}); OpenAI's clients use {url}/v1; Ctrl-C stops")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from highrise.core.catalogue import locate
 from highrise.core.config import convert, dump, load_toml
 from highrise.core.errors import InputError
+from highrise.core.progress import say
 from highrise.train.config import TrainConfig
 
 __all__ = ["corpus", "evaluate", "run"]
@@ -35,9 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     given = {name: getattr(arguments, name) for name in ("depth", "base", "budget", "threads")}
     config = _config(arguments.config, {name: value for name, value in given.items() if value is not None})
-    counts = pretrain(
-        config, Path(arguments.tokens), Path(arguments.out), say=lambda text: print(text, file=sys.stderr)
-    )
+    counts = pretrain(config, Path(arguments.tokens), Path(arguments.out), say=say)
     print(_shown(counts, arguments.json))
     return 0
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import time
 from collections.abc import Iterator
 
 import torch
 
+from highrise.core.cores import usable_cores
 from highrise.core.errors import ConfigError
 
 __all__ = ["autocast", "bfloat16_gain", "choose_device", "choose_precision", "keep_freed_memory", "use_threads"]
@@ -66,7 +66,7 @@ def keep_freed_memory() -> bool:
 def use_threads(count: int | None) -> Iterator[int]:
     """Let torch use `count` threads (None: the cores this process may run on) inside the block; yields the number."""
     before = torch.get_num_threads()
-    wanted = count or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    wanted = count or usable_cores()
     torch.set_num_threads(wanted)
     try:
         yield wanted

@@ -1,0 +1,12 @@
+"""Floor 0, cores: how many this process may run on. Knows no control groups: those are `compute/machine.py`'s."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["usable_cores"]
+
+
+def usable_cores() -> int:
+    """The cores that this process is allowed; all of the machine's where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
