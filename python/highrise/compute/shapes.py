@@ -61,13 +61,22 @@ def known_shapes() -> dict[str, DecoderShape]:
     return {name: shape_from_config(value, where=f"shapes.toml: {name}") for name, value in tomllib.loads(text).items()}
 
 
+def _is_gguf(path: Path) -> bool:
+    """By its first bytes: files in caches and containers often have no suffix. A cut file is one by its name."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF" or path.suffix == ".gguf"
+    except OSError:
+        return False
+
+
 def shape_of(model: str) -> DecoderShape:
     """The shape of a known name, of a GGUF file, of a `config.json`, or of a folder that holds one."""
     known = known_shapes()
     if model in known:
         return known[model]
     path = Path(model)
-    if path.suffix == ".gguf":
+    if _is_gguf(path):
         return open_weights(path).shape
     path = path / "config.json" if path.is_dir() else path
     try:
