@@ -162,6 +162,7 @@ def scripted_backend(
     max_context: int = 1000,
     max_waiting: int = 64,
     embedder: Any = None,
+    aliases: Sequence[str] = (),
 ) -> EngineBackend:
     """An `EngineBackend` over a scripted engine."""
     speak = (lambda _prompt: say) if isinstance(say, str) else say
@@ -169,4 +170,4 @@ def scripted_backend(
         name="scripted", tokenizer=ByteTokenizer(), prompts=ScriptedPrompts(), max_context=max_context
     )
     runner = ScriptedRunner(speak, delay=delay)
-    return EngineBackend(engine, runner, embedder=embedder, max_waiting=max_waiting)  # type: ignore[arg-type]
+    return EngineBackend(engine, runner, embedder=embedder, max_waiting=max_waiting, aliases=aliases)  # type: ignore[arg-type]

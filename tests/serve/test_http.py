@@ -60,6 +60,19 @@ def test_models(client: openai.OpenAI) -> None:
         client.models.retrieve("other")
 
 
+def test_every_name_that_requests_may_use_can_be_retrieved() -> None:
+    backend = scripted_backend("x", embedder=ScriptedEmbedder(), aliases=("coder", "org/coder"))
+    with listening(serve_app(backend)) as address:
+        for name in ("scripted", "coder", "org/coder", "scripted-embedder"):
+            answer = HTTP.get(f"{address}/v1/models/{name}")
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["id"] == name
+            assert answer.json()["root"] == ("scripted-embedder" if "embedder" in name else "scripted")
+        assert HTTP.get(f"{address}/v1/models/").status_code == 200
+        refused = HTTP.get(f"{address}/v1/models/gpt-9").json()["error"]
+    assert refused["code"] == "model_not_found"
+
+
 def test_completion(client: openai.OpenAI) -> None:
     answer = client.completions.create(model="scripted", prompt="Hi", max_tokens=50)
     assert answer.choices[0].text == "Hello there, wörld."
@@ -322,6 +335,13 @@ def test_request_id_comes_back(url: str) -> None:
             None,
         ),
         ("/v1/completions", {"prompt": "a", "best_of": 3}, 400, "best_of", None),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "a"}], "top_logprobs": 2},
+            400,
+            "top_logprobs",
+            None,
+        ),
         (
             "/v1/chat/completions",
             {"messages": [{"role": "user", "content": "a" * 1000}]},

@@ -17,6 +17,7 @@ from highrise.serve.protocol import (
     EmbeddingRequest,
     InfillAnswer,
     InfillRequest,
+    Model,
     ModelList,
     Tokenized,
     TokenizeRequest,
@@ -49,6 +50,10 @@ class Wrapper:
     async def models(self) -> ModelList:
         """As the backend below."""
         return await self.inner.models()
+
+    async def model(self, name: str) -> Model:
+        """As the backend below."""
+        return await self.inner.model(name)
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """As the backend below."""

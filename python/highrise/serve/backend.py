@@ -22,6 +22,7 @@ from highrise.serve.protocol import (
     EmbeddingRequest,
     InfillAnswer,
     InfillRequest,
+    Model,
     ModelList,
     Tokenized,
     TokenizeRequest,
@@ -51,6 +52,9 @@ class Backend(Protocol):
 
     async def models(self) -> ModelList:
         """What can be asked for."""
+
+    async def model(self, name: str) -> Model:
+        """The model that requests may call `name`; `ApiError` (404) when there is none."""
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """Continue a prompt, or fill a middle."""

@@ -97,10 +97,21 @@ class EngineBackend:
 
     async def models(self) -> ModelList:
         """The decoder, and the embedder when there is one."""
-        models = [Model(id=self.name, created=self._created, max_model_len=self.max_context)]
+        models = [self._decoder(self.name)]
         if self.embedder is not None:
-            models.append(Model(id=self.embedder.name, created=self._created))
+            models.append(Model(id=self.embedder.name, root=self.embedder.name, created=self._created))
         return ModelList(models)
+
+    async def model(self, name: str) -> Model:
+        """The decoder under any name that requests may use, or the embedder."""
+        for one in (await self.models()).data:
+            if one.id == name:
+                return one
+        self._inputs.check_model(name)
+        return self._decoder(name)
+
+    def _decoder(self, name: str) -> Model:
+        return Model(id=name, root=self.name, created=self._created, max_model_len=self.max_context)
 
     async def close(self) -> None:
         """Stop the engine's thread."""

@@ -145,6 +145,8 @@ class EngineChat:
         self._inputs.check_model(request.model)
         if not request.messages:
             raise ApiError("'messages' is empty; there is nothing to answer.", param="messages")
+        if request.top_logprobs is not None and not request.logprobs:
+            raise ApiError("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
         tools, forced = tools_of(request)
         messages = [plain_message(message, place) for place, message in enumerate(request.messages)]
         try:

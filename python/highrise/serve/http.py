@@ -79,10 +79,7 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
     @get("/v1/models/{model:path}", summary="One model", tags=["OpenAI"])
     async def model(request: AnyRequest) -> ASGIApp:
         wanted = str(request.path_params["model"]).lstrip("/")
-        for one in (await backend.models()).data:
-            if one.id == wanted:
-                return JsonAnswer(encode(one), headers={"x-request-id": request_id(request)})
-        raise ApiError(f"The model '{wanted}' does not exist here.", status=404, param="model", code="model_not_found")
+        return await answer(request, backend.model(wanted))
 
     @post(
         "/v1/completions",

@@ -109,9 +109,10 @@ class ErrorAnswer(msgspec.Struct):
 
 
 class Model(msgspec.Struct, kw_only=True):
-    """One model of /v1/models; `max_model_len` is vLLM's field for the context in tokens."""
+    """One model of /v1/models; `root` (the model's own name, when asked by another) and `max_model_len` are vLLM's."""
 
     id: str
+    root: str | None = None
     object: Literal["model"] = "model"
     created: int = 0
     owned_by: str = "highrise"

@@ -28,6 +28,7 @@ from highrise.serve.protocol import (
     EmbeddingRequest,
     InfillAnswer,
     InfillRequest,
+    Model,
     ModelList,
     Tokenized,
     TokenizeRequest,
@@ -100,6 +101,13 @@ class UpstreamBackend:
     async def models(self) -> ModelList:
         """What the server offers."""
         return _convert(await self._get("/v1/models"), ModelList)
+
+    async def model(self, name: str) -> Model:
+        """One of what the server offers."""
+        for one in (await self.models()).data:
+            if one.id == name:
+                return one
+        raise ApiError(f"The model '{name}' does not exist here.", status=404, param="model", code="model_not_found")
 
     async def close(self) -> None:
         """Close the connections."""
