@@ -13,11 +13,14 @@ import time
 import urllib.request
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from highrise.assistant import Assistant, find, load_preset, presets, render
 from highrise.core.errors import ConfigError
 from highrise.core.manifest import read_manifest
+from tests.encode.test_chunk import document
+from tests.encode.tiny_minilm import write_tiny_minilm
 
 STAGES = ["align", "data", "index", "tokenizer", "tokens", "weights"]
 
@@ -170,6 +173,56 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path: Path, case: str) ->
     last = finished.stderr.splitlines()[-1]
     assert last.startswith("highrise: ") and re.search(message, last), finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+def test_a_dry_run_finds_what_a_build_would_stumble_over(tmp_path: Path) -> None:
+    file = tmp_path / "assistant.toml"
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
+    for lines, message in (
+        ('[train]\nbase = "gpt-9"', 'no model "gpt-9" in the catalogue'),
+        ('[train]\nbase = "minilm-l6"', "minilm-l6 is an embedder"),
+        ('[train]\nbase = "cut.gguf"', "cut.gguf is not a whole GGUF file"),
+        ('[index]\nembedder = "smollm2-135m"', "smollm2-135m is a decoder"),
+        ('[data]\nsources = ["absent"]', 'source "absent" does not exist'),
+        ('[data]\nsources = [""]', "a source has no name"),
+    ):
+        file.write_text(f'name = "x"\n{lines}')
+        finished = highrise("build", "--dry-run", folder=tmp_path)
+        assert finished.returncode == 2, (lines, finished.stderr)
+        assert message in finished.stderr.splitlines()[-1]
+    file.write_text('name = "x"\n[data]\nsources = ["."]\n[index]\nbudget = "0 s"\n[train]\ndepth = 1')
+    assert highrise("build", "--dry-run", folder=tmp_path).returncode == 0
+    assert not (tmp_path / ".highrise").exists()
+
+
+def test_one_embedder_serves_the_index_and_the_routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from highrise.build import Built
+    from highrise.core.catalogue import locate
+    from highrise.core.errors import HighriseError
+    from highrise.encode.index_build import build_from_documents
+    from highrise.encode.minilm import MiniLm
+    from highrise.run import open_parts
+
+    try:
+        weights = locate("smollm2-135m")
+    except HighriseError as error:
+        pytest.skip(str(error))
+    embedder = str(write_tiny_minilm(tmp_path / "minilm"))
+    assistant = load_preset("tiny")
+    index = msgspec.structs.replace(assistant.index, embedder=embedder, budget="5 s")
+    assistant = msgspec.structs.replace(assistant, index=index)
+    build_from_documents(index, [document("def add(a, b):\n    return a + b\n", path="a.py")], tmp_path / "index")
+    opened: list[Path] = []
+    load = MiniLm.load
+    monkeypatch.setattr(MiniLm, "load", lambda folder, **options: opened.append(folder) or load(folder, **options))
+    built = Built(weights=weights, adapter=None, index=tmp_path / "index", embedder=embedder)
+    backend, found, _ = open_parts(assistant, built)
+    try:
+        assert found is not None and found.search("add")
+        assert backend.embedder is not None and backend.embedder.embed(["add"]).shape == (1, 48)
+        assert len(opened) == 1
+    finally:
+        backend.runner.close()
 
 
 def test_a_truncated_model_is_one_sentence(tmp_path: Path) -> None:

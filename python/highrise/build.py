@@ -13,12 +13,13 @@ import msgspec
 
 from highrise.align.config import MethodConfig
 from highrise.assistant import Assistant
-from highrise.core.catalogue import locate
+from highrise.core.catalogue import Kind, bytes_to_fetch, locate
 from highrise.core.config import Config
 from highrise.core.manifest import Manifest, build_stage, read_manifest
-from highrise.core.progress import human_seconds, say
+from highrise.core.progress import human_bytes, human_seconds, say
+from highrise.core.weights import open_weights
 
-__all__ = ["Built", "build_assistant", "state_folder"]
+__all__ = ["Built", "build_assistant", "check_inputs", "state_folder"]
 
 Counts = Mapping[str, int | float | str]
 
@@ -49,7 +50,7 @@ def build_assistant(assistant: Assistant) -> Built:
     state.mkdir(parents=True, exist_ok=True)
     (state.parent / ".gitignore").write_text("*\n")
     embedder = _embedder(assistant)
-    base = locate(assistant.train.base, download=True, say=say) if assistant.train.base else None
+    base = locate(assistant.train.base, kind="decoder", download=True, say=say) if assistant.train.base else None
     data = _data(assistant, state)
     index = _index(assistant, state, data)
     weights = base
@@ -62,11 +63,28 @@ def build_assistant(assistant: Assistant) -> Built:
     return Built(weights=weights, adapter=adapter, index=index, embedder=embedder)
 
 
+def check_inputs(assistant: Assistant) -> None:
+    """What a build would stumble over in its sources and models, as `InputError`; says what it would fetch."""
+    from highrise.data.sources import check_sources
+
+    check_sources(assistant.data)
+    models: list[tuple[str, Kind]] = []
+    if assistant.train.base is not None:
+        models.append((assistant.train.base, "decoder"))
+    if assistant.index.enabled and assistant.index.budget_seconds > 0:
+        models.append((assistant.index.embedder, "embedder"))
+    for name, kind in models:
+        if size := bytes_to_fetch(name, kind=kind):
+            say(f"{name} would be fetched: {human_bytes(size)}")
+        elif kind == "decoder":
+            open_weights(locate(name))
+
+
 def _embedder(assistant: Assistant) -> str | None:
     """The name of the embedding weights, fetched when the index wants any."""
     if not assistant.index.enabled or assistant.index.budget_seconds == 0:
         return None
-    locate(assistant.index.embedder, download=True, say=say)
+    locate(assistant.index.embedder, kind="embedder", download=True, say=say)
     return assistant.index.embedder
 
 

@@ -37,7 +37,11 @@ COMMANDS: tuple[Command, ...] = (
         help="build every stage of the assistant and leave",
         example="highrise build assistant.toml",
         run="highrise.up:build",
-        arguments=(_CONFIG, _PRESET, Argument(names=("--dry-run",), flag=True, help="print the resolved file only")),
+        arguments=(
+            _CONFIG,
+            _PRESET,
+            Argument(names=("--dry-run",), flag=True, help="print the resolved file and check sources and models"),
+        ),
     ),
     Command(
         path=("fetch",),

@@ -19,10 +19,11 @@ from highrise.check import check
 from highrise.core.errors import HighriseError
 from highrise.core.progress import human_seconds, say
 from highrise.encode.index import SearchIndex
+from highrise.encode.minilm import MiniLm
 from highrise.serve.backend import Backend
 from highrise.serve.server import address_of, bind, run_app
 
-__all__ = ["serve_assistant"]
+__all__ = ["open_parts", "serve_assistant"]
 
 
 def serve_assistant(assistant: Assistant, *, check_only: bool) -> int:
@@ -31,8 +32,7 @@ def serve_assistant(assistant: Assistant, *, check_only: bool) -> int:
     with bind(assistant.serve.host, assistant.serve.port) as listener:
         built = build_assistant(assistant)
         started = time.monotonic()
-        backend, infill = _open_backend(assistant, built)
-        index = _open_index(built)
+        backend, index, infill = open_parts(assistant, built)
         app = build_app(assistant.agent, backend, index=index, root=Path.cwd(), name=assistant.name)
         url = address_of(listener)
 
@@ -57,26 +57,28 @@ def serve_assistant(assistant: Assistant, *, check_only: bool) -> int:
     return 1 if failures else 0
 
 
-def _open_backend(assistant: Assistant, built: Built) -> tuple[Backend, bool]:
-    """The engine or the upstream, and whether it fills in the middle."""
+def open_parts(assistant: Assistant, built: Built) -> tuple[Backend, SearchIndex | None, bool]:
+    """The engine or the upstream, the index, and whether a middle is filled in; both search with one embedder."""
     serve = assistant.serve
     if serve.upstream is not None:
         from highrise.serve.upstream import UpstreamBackend
 
-        return UpstreamBackend(serve.upstream), assistant.agent.completion
-    from highrise.serve.cli import open_engine_backend
+        return UpstreamBackend(serve.upstream), _open_index(built, None), assistant.agent.completion
+    from highrise.serve.cli import open_embedder, open_engine_backend
 
     assert built.weights is not None
+    embedder = None if built.embedder is None else open_embedder(built.embedder, max_tokens=assistant.index.max_tokens)
     backend = open_engine_backend(
         built.weights,
         serve,
         adapter=built.adapter,
-        embedder=built.embedder,
+        embedder=embedder,
         name=assistant.name,
         aliases=(assistant.train.base,) if assistant.train.base else (),
     )
-    return backend, assistant.agent.completion and backend.engine.prompts.supports_infill
+    infill = assistant.agent.completion and backend.engine.prompts.supports_infill
+    return backend, _open_index(built, embedder), infill
 
 
-def _open_index(built: Built) -> SearchIndex | None:
-    return None if built.index is None else SearchIndex.open(built.index)
+def _open_index(built: Built, embedder: MiniLm | None) -> SearchIndex | None:
+    return None if built.index is None else SearchIndex.open(built.index, embedder=embedder)

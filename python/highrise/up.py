@@ -11,7 +11,7 @@ import os
 import msgspec
 
 from highrise.assistant import Assistant, find, render
-from highrise.build import build_assistant, state_folder
+from highrise.build import build_assistant, check_inputs, state_folder
 from highrise.core.files import exclusive
 from highrise.core.progress import say
 
@@ -47,9 +47,11 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def build(arguments: argparse.Namespace) -> int:
-    """Build every stage and leave."""
+    """Build every stage and leave; with --dry-run, only look whether sources and models are there."""
     assistant = _open(arguments)
-    if not arguments.dry_run:
+    if arguments.dry_run:
+        check_inputs(assistant)
+    else:
         with exclusive(state_folder(assistant) / ".lock", busy=_lock_message(assistant)):
             build_assistant(assistant)
     return 0

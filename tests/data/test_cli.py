@@ -142,3 +142,8 @@ def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> N
         main(["data", verb, "--help"])
     assert stop.value.code == 0
     assert f"example:\n  highrise data {verb}" in capsys.readouterr().out
+
+
+def test_a_source_without_a_name_is_not_the_current_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "build", "", "--out", str(tmp_path / "data")]) == 2
+    assert 'a source has no name; give a folder ("." is this one)' in capsys.readouterr().err

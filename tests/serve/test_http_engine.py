@@ -31,13 +31,14 @@ def url() -> Iterator[str]:
         locate(MODEL)
     except HighriseError as error:
         pytest.skip(str(error))
-    from highrise.serve.cli import open_engine_backend
+    from highrise.serve.cli import open_embedder, open_engine_backend
 
-    embedder: str | None = "minilm-l6"
     try:
         locate("minilm-l6")
     except HighriseError:
         embedder = None
+    else:
+        embedder = open_embedder("minilm-l6")
     backend = open_engine_backend(
         MODEL, ServeConfig(weights="int4", threads=2, max_context=2048, kernels=STEADY), embedder=embedder
     )
@@ -210,6 +211,16 @@ def test_the_command_serves_until_it_is_interrupted(url: str) -> None:
     ("arguments", "word"),
     [
         (["no-such-model"], "no-such-model"),
+        ([""], "the name of a model is empty"),
+        (
+            ["minilm-l6"],
+            "minilm-l6 is an embedder, which makes vectors; what is wanted here is a decoder, which writes text, such as",
+        ),
+        (
+            [MODEL, "--embedder", MODEL],
+            "which writes text; what is wanted here is an embedder, which makes vectors, such as minilm-l6",
+        ),
+        ([MODEL, "--embedder", __file__], "test_http_engine.py is a file; an embedder is a folder with config.json"),
         ([MODEL, "--adapter", "nowhere"], "nowhere is not an adapter folder"),
         ([MODEL, "--threads", "0"], "threads"),
         ([MODEL, "--threads", "99999"], "threads is 99999; it may be at most 1024"),

@@ -9,6 +9,7 @@ import importlib.resources
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -21,9 +22,11 @@ __all__ = [
     "CACHE",
     "Entry",
     "HubSource",
+    "Kind",
     "ModelFile",
     "WheelPart",
     "WheelSource",
+    "bytes_to_fetch",
     "describe",
     "entries",
     "entry",
@@ -31,6 +34,9 @@ __all__ = [
 ]
 
 CACHE = Path("~/.cache/highrise/models")
+
+Kind = Literal["decoder", "embedder"]
+_KINDS = {"decoder": "a decoder, which writes text", "embedder": "an embedder, which makes vectors"}
 
 
 class WheelPart(Config, frozen=True):
@@ -97,27 +103,57 @@ def entry(name: str) -> Entry:
 def locate(
     name_or_path: str | Path,
     *,
+    kind: Kind | None = None,
     download: bool = False,
     cache: Path | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Path:
     """The GGUF file or the model folder of a catalogue name, or the path itself when it exists.
 
-    With `download`, what is missing is fetched after `say` was told name, size and source; without, it is an
-    `InputError` that tells how to fetch it.
+    `InputError` for a model of another `kind`. With `download`, what is missing is fetched after `say` was told name,
+    size and source; without, it is an `InputError` that tells how to fetch it.
     """
-    path = Path(name_or_path).expanduser()
-    if path.exists():
-        return path
-    model = entry(str(name_or_path))
-    folder = (cache or CACHE).expanduser() / model.name
-    missing = [file for file in model.files if not _is_verified(folder, file)]
+    found = _resolve(name_or_path, kind)
+    if isinstance(found, Path):
+        return found
+    folder = (cache or CACHE).expanduser() / found.name
+    missing = [file for file in found.files if not _is_verified(folder, file)]
     if missing:
         if not download:
             size = human_bytes(sum(file.size for file in missing))
-            raise InputError(f"{model.name} is not in the cache ({size}): run `highrise fetch {model.name}` once")
-        _fetch_all(model, missing, folder, say or (lambda _: None))
-    return folder / model.files[0].name if model.kind == "decoder" else folder
+            raise InputError(f"{found.name} is not in the cache ({size}): run `highrise fetch {found.name}` once")
+        _fetch_all(found, missing, folder, say or (lambda _: None))
+    return folder / found.files[0].name if found.kind == "decoder" else folder
+
+
+def bytes_to_fetch(name_or_path: str | Path, *, kind: Kind | None = None, cache: Path | None = None) -> int:
+    """Bytes that `locate` would download; `InputError` for what it would refuse."""
+    found = _resolve(name_or_path, kind)
+    if isinstance(found, Path):
+        return 0
+    folder = (cache or CACHE).expanduser() / found.name
+    return sum(file.size for file in found.files if not _is_verified(folder, file))
+
+
+def _resolve(name_or_path: str | Path, kind: Kind | None) -> Path | Entry:
+    """The path when there is one, else the entry of that name; `InputError` for neither or for another kind."""
+    if not str(name_or_path).strip():
+        raise InputError(f"the name of a model is empty; known are {', '.join(entries())}")
+    path = Path(name_or_path).expanduser()
+    if path.exists():
+        if kind == "embedder" and not path.is_dir():
+            raise InputError(
+                f"{path} is a file; an embedder is a folder with config.json, model.safetensors and tokenizer.json"
+            )
+        return path
+    model = entry(str(name_or_path))
+    if kind is not None and model.kind != kind:
+        fitting = ", ".join(one.name for one in entries().values() if one.kind == kind)
+        raise InputError(
+            f"{model.name} is {_KINDS.get(model.kind, model.kind)}; what is wanted here is {_KINDS[kind]}, such as "
+            f"{fitting}"
+        )
+    return model
 
 
 def _fetch_all(model: Entry, missing: list[ModelFile], folder: Path, say: Callable[[str], None]) -> None:

@@ -21,7 +21,7 @@ from highrise.core.errors import InputError
 from highrise.data import git
 from highrise.data.config import DataConfig
 
-__all__ = ["STDLIB", "Source", "SourceFile", "fingerprint_source", "open_source", "open_sources"]
+__all__ = ["STDLIB", "Source", "SourceFile", "check_sources", "fingerprint_source", "open_source", "open_sources"]
 
 STDLIB = "stdlib"
 _NEVER = frozenset({".git", ".hg", ".svn", ".highrise"})
@@ -76,6 +76,13 @@ def open_sources(
     return sources
 
 
+def check_sources(config: DataConfig) -> None:
+    """`InputError` for a folder among the sources that is missing or unreadable; nothing is listed or cloned."""
+    for name in config.sources:
+        if name != STDLIB and not git.is_url(name):
+            _existing_folder(name)
+
+
 def open_source(
     name: str,
     config: DataConfig,
@@ -119,6 +126,8 @@ def fingerprint_source(source: Source) -> str:
 
 
 def _existing_folder(name: str) -> Path:
+    if not name.strip():
+        raise InputError(f'a source has no name; give a folder ("." is this one), a git URL or "{STDLIB}"')
     folder = Path(name).expanduser()
     if not folder.exists():
         raise InputError(f'source "{name}" does not exist; give a folder, a git URL or "{STDLIB}"')

@@ -11,6 +11,7 @@ from highrise.core.catalogue import locate
 from highrise.core.errors import InputError
 from highrise.core.progress import human_seconds, say
 from highrise.encode.minilm import MiniLm
+from highrise.serve.backend import Embedder
 from highrise.serve.config import ServeConfig, parse_bytes
 from highrise.serve.engine import Engine
 from highrise.serve.engine_backend import EngineBackend
@@ -18,7 +19,7 @@ from highrise.serve.http import serve_app
 from highrise.serve.runner import EngineRunner
 from highrise.serve.server import address_of, bind, run_app
 
-__all__ = ["open_engine_backend", "serve"]
+__all__ = ["open_embedder", "open_engine_backend", "serve"]
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -35,13 +36,18 @@ def serve(arguments: argparse.Namespace) -> int:
     with bind(config.host, config.port) as listener:
         started = time.monotonic()
         adapter = None if arguments.adapter is None else Path(arguments.adapter)
-        backend = open_engine_backend(
-            arguments.model, config, adapter=adapter, embedder=arguments.embedder, name=arguments.name
-        )
+        embedder = None if arguments.embedder is None else open_embedder(arguments.embedder)
+        backend = open_engine_backend(arguments.model, config, adapter=adapter, embedder=embedder, name=arguments.name)
         url = address_of(listener)
         say(f"{backend.name}: weights {config.weights}, context {backend.max_context:,} tokens")
         run_app(serve_app(backend), listener, on_ready=lambda: _ready(url, time.monotonic() - started))
     return 0
+
+
+def open_embedder(name: str, *, max_tokens: int = 128) -> MiniLm:
+    """An embedding model of the catalogue or of a folder; texts are cut at `max_tokens`."""
+    folder = locate(name, kind="embedder", download=True, say=say)
+    return MiniLm.load(folder, name=name, max_tokens=max_tokens)
 
 
 def open_engine_backend(
@@ -49,7 +55,7 @@ def open_engine_backend(
     config: ServeConfig,
     *,
     adapter: Path | None = None,
-    embedder: str | None = None,
+    embedder: Embedder | None = None,
     name: str | None = None,
     aliases: Sequence[str] | None = None,
 ) -> EngineBackend:
@@ -61,7 +67,7 @@ def open_engine_backend(
         raise InputError(f"{adapter} is not an adapter folder (with adapter_config.json and adapter_model.safetensors)")
     memory = config.cache_memory
     engine = Engine.load(
-        locate(model, download=True, say=say),
+        locate(model, kind="decoder", download=True, say=say),
         weights=config.weights,
         adapter=adapter,
         threads=config.threads,
@@ -74,15 +80,12 @@ def open_engine_backend(
         max_waiting=config.max_waiting,
         say=say,
     )
-    vectors = None
-    if embedder is not None:
-        vectors = MiniLm.load(locate(embedder, download=True, say=say), name=embedder)
     return EngineBackend(
         engine,
         EngineRunner(engine),
         name=name,
         aliases=(str(model),) if aliases is None else aliases,
-        embedder=vectors,
+        embedder=embedder,
         max_waiting=config.max_waiting,
     )
 
