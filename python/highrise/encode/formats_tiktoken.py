@@ -6,14 +6,20 @@ other needs them as arguments. Knows nothing of merges.
 
 from __future__ import annotations
 
+import base64
 import binascii
 import hashlib
+import importlib.util
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
+from highrise.core.catalogue import CACHE
 from highrise.core.errors import InputError
 from highrise.encode.config import MAX_IDS
 from highrise.encode.formats import Special, VocabularyFile
 
-__all__ = ["ENCODINGS", "read_ranks"]
+__all__ = ["ENCODINGS", "NAMED", "read_named", "read_ranks", "write_ranks"]
 
 _GPT2_SPECIALS = {"<|endoftext|>": 50256}
 
@@ -38,6 +44,88 @@ ENCODINGS: dict[str, tuple[str, str, dict[str, int]]] = {
     "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930": ("r50k_base", "gpt2", _GPT2_SPECIALS),
 }
 """Published rank files by sha256: name, split pattern, special tokens (as in tiktoken's `openai_public.py`)."""
+
+NAMED: dict[str, tuple[str, dict[str, int] | None]] = {
+    "gpt2": ("r50k_base", None),
+    "r50k_base": ("r50k_base", None),
+    "p50k_base": ("p50k_base", None),
+    "p50k_edit": (
+        "p50k_base",
+        {**_GPT2_SPECIALS, "<|fim_prefix|>": 50281, "<|fim_middle|>": 50282, "<|fim_suffix|>": 50283},
+    ),
+    "cl100k_base": ("cl100k_base", None),
+    "o200k_base": ("o200k_base", None),
+    "o200k_harmony": (
+        "o200k_base",
+        {
+            "<|startoftext|>": 199998,
+            "<|endoftext|>": 199999,
+            "<|reserved_200000|>": 200000,
+            "<|reserved_200001|>": 200001,
+            "<|return|>": 200002,
+            "<|constrain|>": 200003,
+            "<|reserved_200004|>": 200004,
+            "<|channel|>": 200005,
+            "<|start|>": 200006,
+            "<|end|>": 200007,
+            "<|message|>": 200008,
+            "<|reserved_200009|>": 200009,
+            "<|reserved_200010|>": 200010,
+            "<|reserved_200011|>": 200011,
+            "<|call|>": 200012,
+            "<|endofprompt|>": 200018,
+            **{f"<|reserved_{index}|>": index for index in range(200013, 201088)},
+        },
+    ),
+}
+"""Encodings by name: the rank file, and special tokens where they are not those of the file."""
+
+_CACHED = {
+    "r50k_base": "0ea1e91bbb3a60f729a8dc8f777fd2fc07cd8df4",
+    "p50k_base": "ec7223a39ce59f226a68acc30dc1af2788490e15",
+    "cl100k_base": "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
+    "o200k_base": "fb374d419588a4632f3f557e76b4b70aebbca790",
+}
+"""What tiktoken calls the files in its cache."""
+
+
+def read_named(name: str, folder: Path | None) -> tuple[VocabularyFile, Path]:
+    """The encoding `name` and the rank file it was read from, which lies in `folder` or in one of the usual places."""
+    known = NAMED.get(name) or NAMED.get(f"{name}_base")
+    if known is None:
+        raise InputError(f'there is no encoding "{name}"; known are {", ".join(NAMED)}')
+    base, specials = known
+    sha256 = next(digest for digest, entry in ENCODINGS.items() if entry[0] == base)
+    looked: list[str] = []
+    for place in _places(base, folder):
+        for file in (place / _CACHED[base], place / f"{base}.tiktoken"):
+            if not file.is_file():
+                continue
+            content = file.read_bytes()
+            if hashlib.sha256(content).hexdigest() == sha256:
+                return read_ranks(content, name=str(file), specials=specials), file
+            looked.append(f"{file} (other content: its sha256 is not {sha256[:12]}...)")
+        looked.append(str(place))
+    raise InputError(
+        f"the rank file of {base} is not on this machine; put {base}.tiktoken into a folder and give folder=..., "
+        f"or let tiktoken fetch it once (looked in {', '.join(looked)})"
+    )
+
+
+def _places(base: str, folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        yield folder
+        return
+    yield Path(tempfile.gettempdir()) / "data-gym-cache"
+    found = importlib.util.find_spec("litellm")
+    if found is not None and found.origin is not None:
+        yield Path(found.origin).parent / "litellm_core_utils" / "tokenizers"
+    yield CACHE.expanduser() / base
+
+
+def write_ranks(tokens: dict[int, bytes]) -> bytes:
+    """The rank file of tokens by id."""
+    return b"".join(base64.b64encode(token) + f" {index}\n".encode() for index, token in sorted(tokens.items()))
 
 
 def read_ranks(

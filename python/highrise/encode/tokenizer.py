@@ -7,10 +7,11 @@ knows neither file formats (`formats*.py`) nor prompts (`prompt.py`).
 from __future__ import annotations
 
 import hashlib
+import itertools
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -23,12 +24,16 @@ from highrise.core.native import rust
 from highrise.encode import formats
 from highrise.encode.formats import Special, VocabularyFile
 from highrise.encode.formats_huggingface import write_tokenizer_json
-from highrise.encode.formats_tiktoken import read_ranks
+from highrise.encode.formats_tiktoken import read_named, read_ranks, write_ranks
+from highrise.encode.spans import Spans, character_before, to_characters
+from highrise.encode.texts import Texts, as_batch, map_file, without_surrogates
 
-__all__ = ["DecodeStream", "SpecialChoice", "Tokenizer", "without_surrogates"]
+__all__ = ["DecodeStream", "SpecialChoice", "Tokenizer"]
 
 SpecialChoice = str | Collection[str]
 """Which special tokens a text may hold: "none", "all", or a set of their texts."""
+
+Unit = Literal["bytes", "characters"]
 
 _loaded: WeakValueDictionary[str, Tokenizer] = WeakValueDictionary()
 """By fingerprint: what was unpickled twice in one process is one object."""
@@ -55,9 +60,9 @@ class DecodeStream:
 
 
 class Tokenizer:
-    """A byte-level BPE tokenizer. Immutable; any number of threads may use it at once."""
+    """A tokenizer. Immutable; any number of threads may use it at once. Two of the same content are equal."""
 
-    def __init__(self, file: VocabularyFile, *, path: Path | None = None) -> None:
+    def __init__(self, file: VocabularyFile, *, path: Path | None = None, fingerprint: str | None = None) -> None:
         specials = [(special.text, special.id, special.in_plain_text) for special in file.specials]
         if file.ranks:
             self._native: Any = rust.BytePairTokenizer.from_ranks(file.ranks, scheme=file.scheme, specials=specials)
@@ -71,7 +76,9 @@ class Tokenizer:
                 nfc=file.nfc,
             )
         self._path = path
-        self.fingerprint = hashlib.sha256(msgspec.msgpack.encode(file)).hexdigest()[:32]
+        self._has_ranks = bool(file.ranks)
+        self.fingerprint = fingerprint or hashlib.sha256(msgspec.msgpack.encode(file)).hexdigest()[:32]
+        """Of the content; equal tokenizers have the same."""
         self.special_tokens: dict[str, int] = {special.text: special.id for special in file.specials}
         self.eos_ids: tuple[int, ...] = formats.end_ids(file.eos_id, self.special_tokens)
         self.bos_id: int | None = file.bos_id
@@ -89,6 +96,18 @@ class Tokenizer:
     def from_bytes(cls, content: bytes, *, name: str = "the given bytes") -> Tokenizer:
         """Read the bytes of a tokenizer.json or of a published tiktoken rank file; `name` stands in errors."""
         return cls(formats.read_bytes(content, name=name))
+
+    @classmethod
+    def named(cls, name: str, *, folder: str | Path | None = None) -> Tokenizer:
+        """One of tiktoken's encodings: gpt2, r50k_base, p50k_base, p50k_edit, cl100k_base, o200k_base, o200k_harmony.
+
+        Nothing is downloaded. The rank file is looked for in `folder`, in tiktoken's own cache, among the files of
+        installed packages that carry it, and in the model cache; its sha256 must match.
+        """
+        file, path = read_named(name, None if folder is None else Path(folder))
+        tokenizer = cls(file)
+        tokenizer._path = path if formats.read_file(path) == file else None
+        return tokenizer
 
     @classmethod
     def from_ranks(cls, path: str | Path, *, scheme: str, specials: Mapping[str, int] | None = None) -> Tokenizer:
@@ -140,30 +159,63 @@ class Tokenizer:
             ids = self._native.encode_array(without_surrogates(text), **self._choose(special))
         return ids
 
+    def encode_bytes(self, content: bytes) -> list[int]:
+        """The ids of any bytes, special tokens as plain text; `decode_bytes` gives the same bytes back.
+
+        Bytes that are no UTF-8 are pieces of their own. (A vocabulary that normalises text does so here too.)
+        """
+        ids: list[int] = self._native.encode_bytes(bytes(content))
+        return ids
+
     def encode_batch(
-        self, texts: Sequence[str], *, threads: int = 1, special: SpecialChoice = "none"
+        self, texts: Texts, *, threads: int = 1, special: SpecialChoice = "none"
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        """All ids one after another, and int64 offsets, one more than texts: text i is `ids[o[i] : o[i + 1]]`."""
-        if threads < 1:
-            raise InputError(f"threads = {threads}: at least one thread is needed")
+        """All ids one after another, and int64 offsets, one more than texts: text i is `ids[o[i] : o[i + 1]]`.
+
+        `texts` is a list of str or of UTF-8 bytes, a column of strings (Arrow, polars, pandas on Arrow), an array of
+        numpy strings, or a pair of flat arrays (uint8 bytes, offsets); columns and flat arrays are not copied.
+        """
+        _check_threads(threads)
         options = self._choose(special)
+        batch = as_batch(texts)
+        if isinstance(batch, tuple):
+            ids, offsets = self._native.encode_flat(*batch, threads=threads, **options)
+            return ids, offsets
+        batch = batch if isinstance(batch, list) else list(batch)
         try:
-            ids, offsets = self._native.encode_batch(list(texts), threads=threads, **options)
+            ids, offsets = self._native.encode_batch(batch, threads=threads, **options)
         except UnicodeEncodeError:
-            clean = [without_surrogates(text) for text in texts]
+            clean = [without_surrogates(text) if isinstance(text, str) else text for text in batch]
             ids, offsets = self._native.encode_batch(clean, threads=threads, **options)
         return ids, offsets
 
+    def encode_file(
+        self, path: str | Path, *, threads: int = 1, special: SpecialChoice = "none"
+    ) -> npt.NDArray[np.uint32]:
+        """The ids of a UTF-8 text file, which is mapped, not read; it must not change meanwhile."""
+        _check_threads(threads)
+        path = Path(path)
+        data, offsets = map_file(path)
+        try:
+            ids: npt.NDArray[np.uint32]
+            ids, _ = self._native.encode_flat(data, offsets, threads=threads, **self._choose(special))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        return ids
+
     def encode_with_offsets(
-        self, text: str, *, special: SpecialChoice = "none"
-    ) -> tuple[list[int], list[tuple[int, int]]]:
-        """The ids and, for each, the bytes of the UTF-8 of `text` it stands for, as (start, end).
+        self, text: str, *, special: SpecialChoice = "none", unit: Unit = "bytes"
+    ) -> tuple[list[int], Spans]:
+        """The ids and, for each, what it stands for as (start, end): bytes of the UTF-8 of `text`, or characters.
 
         Where NFC changed the text between two special tokens, each token there has the offsets of that whole stretch.
+        In characters, a token that holds a part of a character has that whole character.
         """
+        if unit not in ("bytes", "characters"):
+            raise InputError(f'unit = "{unit}": write "bytes" or "characters"')
         text = text if text.isascii() else without_surrogates(text)
         ids, offsets = self._native.encode_with_offsets(text, **self._choose(special))
-        return ids, offsets
+        return ids, offsets if unit == "bytes" else to_characters(text, offsets)
 
     def count(self, text: str, *, limit: int | None = None, special: SpecialChoice = "none") -> int:
         """Number of ids of `text`; with `limit`, counting stops early and anything above it is `limit + 1`."""
@@ -172,6 +224,37 @@ class Tokenizer:
         except UnicodeEncodeError:
             found = self._native.count(without_surrogates(text), limit=limit, **self._choose(special))
         return found if limit is None else min(found, limit + 1)
+
+    def truncate(
+        self,
+        text: str,
+        limit: int,
+        *,
+        keep: Literal["start", "end"] = "start",
+        special: SpecialChoice = "none",
+    ) -> str:
+        """The longest start (or end) of `text` that ends between two of its tokens and has at most `limit` ids."""
+        if limit < 0 or keep not in ("start", "end"):
+            raise InputError(f'limit = {limit}, keep = "{keep}": give a limit of 0 or more, and "start" or "end"')
+        text = text if text.isascii() else without_surrogates(text)
+        window = 64 + 16 * limit
+        while window < len(text):
+            part = text[:window] if keep == "start" else text[-window:]
+            if self.count(part, special=special, limit=limit + 16) > limit + 16:
+                break
+            window *= 4
+        part = text[:window] if keep == "start" else text[-window:]
+        ids, spans = self.encode_with_offsets(part, special=special)
+        if len(ids) <= limit and len(part) == len(text):
+            return text
+        content = part.encode()
+        for kept in range(min(limit, len(ids)), 0, -1):
+            at = character_before(content, spans[kept - 1][1] if keep == "start" else spans[-kept][0])
+            found = (content[:at] if keep == "start" else content[at:]).decode()
+            # A start of a text may split otherwise than the text does, so what was cut is counted once more.
+            if self.count(found, special=special, limit=limit) <= limit:
+                return found
+        return ""
 
     def decode(self, ids: Sequence[int] | npt.NDArray[np.uint32]) -> str:
         """The text of ids; bytes that are no UTF-8 become U+FFFD."""
@@ -182,6 +265,17 @@ class Tokenizer:
         """The bytes of ids."""
         content: bytes = self._native.decode_bytes(_plain(ids))
         return content
+
+    def decode_batch(
+        self, ids: Sequence[Sequence[int]] | npt.NDArray[np.uint32], offsets: npt.NDArray[np.int64] | None = None
+    ) -> list[str]:
+        """The texts of lists of ids, or of flat ids with the offsets that `encode_batch` gives."""
+        if offsets is None:
+            return [self.decode(one) for one in ids]
+        assert isinstance(ids, np.ndarray)
+        if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < 0).any():
+            raise InputError(f"offsets must rise from 0 to the {len(ids)} ids")
+        return [self.decode(ids[start:end]) for start, end in itertools.pairwise(offsets)]
 
     def decode_stream(self) -> DecodeStream:
         """A decoder for ids that come one by one."""
@@ -220,6 +314,25 @@ class Tokenizer:
         """The bytes that `save` writes."""
         return write_tokenizer_json(self._to_file())
 
+    def to_ranks(self) -> bytes:
+        """A tiktoken rank file: one base64 token and its id a line, without the special tokens.
+
+        `InputError` when the ids are not in the order of the merges, which is what a rank file says of them.
+        """
+        special = set(self.special_tokens.values())
+        spelled, merges = self._native.byte_level()
+        tokens = {index: self.token(index) for index, text in enumerate(spelled) if text and index not in special}
+        ids = {text: index for index, text in enumerate(spelled)}
+        if not self._has_ranks:
+            results = [ids[left + right] for left, right in merges]
+            wrong = next((index for index, token in tokens.items() if self._native.merge_piece(token) != [index]), None)
+            if self._native.nfc or wrong is not None or any(a >= b for a, b in itertools.pairwise(results)):
+                raise InputError(
+                    "a rank file of this vocabulary would give other ids (its ids are not in the order of its merges, "
+                    "it normalises text, or a token is not what its own bytes encode to); save a tokenizer.json instead"
+                )
+        return write_ranks(tokens)
+
     def _to_file(self) -> VocabularyFile:
         tokens, merges = self._native.byte_level()
         return VocabularyFile(
@@ -247,6 +360,18 @@ class Tokenizer:
                 raise InputError(f"{text!r} is no special token of this vocabulary; it has {list(self.special_tokens)}")
         return {"specials": chosen}
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizer) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __copy__(self) -> Tokenizer:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Tokenizer:
+        return self
+
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, scheme={self.scheme!r}, path={self._path})"
 
@@ -254,7 +379,7 @@ class Tokenizer:
         if self._path is not None:
             return _restore, (str(self._path), self.fingerprint)
         packed = zlib.compress(msgspec.msgpack.encode(self._to_file()), 6)
-        return _unpack, (packed,)
+        return _unpack, (packed, self.fingerprint)
 
 
 def _restore(path: str, fingerprint: str) -> Tokenizer:
@@ -267,13 +392,17 @@ def _restore(path: str, fingerprint: str) -> Tokenizer:
     return tokenizer
 
 
-def _unpack(packed: bytes) -> Tokenizer:
-    return Tokenizer(msgspec.msgpack.decode(zlib.decompress(packed), type=VocabularyFile))
+def _unpack(packed: bytes, fingerprint: str) -> Tokenizer:
+    found = _loaded.get(fingerprint)
+    if found is not None:
+        return found
+    file = msgspec.msgpack.decode(zlib.decompress(packed), type=VocabularyFile)
+    return Tokenizer(file, fingerprint=fingerprint)
 
 
-def without_surrogates(text: str) -> str:
-    """Lone surrogates become U+FFFD, pairs become their character, as tiktoken does."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise InputError(f"threads = {threads}: at least one thread is needed")
 
 
 def _plain(ids: Iterable[int] | npt.NDArray[np.uint32]) -> object:

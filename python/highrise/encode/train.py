@@ -18,7 +18,8 @@ from highrise.core.progress import Progress
 from highrise.encode.config import TokenizerConfig
 from highrise.encode.formats import Special, VocabularyFile
 from highrise.encode.prompt_template import CHATML
-from highrise.encode.tokenizer import Tokenizer, without_surrogates
+from highrise.encode.texts import without_surrogates
+from highrise.encode.tokenizer import Tokenizer
 
 __all__ = ["build_tokenizer", "train_tokenizer", "write_tokenizer_folder"]
 

@@ -39,6 +39,13 @@ pub enum Error {
         /// The least possible.
         least: usize,
     },
+    /// A text of a batch is bytes that are no UTF-8.
+    NotUtf8 {
+        /// Which text of the batch.
+        index: usize,
+        /// The first byte that belongs to no character.
+        position: usize,
+    },
     /// More text than 32-bit positions can count.
     TooLong(usize),
 }
@@ -61,6 +68,10 @@ impl fmt::Display for Error {
             Error::VocabularyTooSmall { asked, least } => {
                 write!(out, "a vocabulary of {asked} is too small: the 256 bytes and the special tokens need {least}")
             }
+            Error::NotUtf8 { index, position } => write!(
+                out,
+                "text {index} is not UTF-8 at byte {position}; decode it first, or use encode_bytes, which keeps such bytes"
+            ),
             Error::TooLong(bytes) => write!(out, "a text of {bytes} bytes is longer than 4 GiB; split it first"),
         }
     }

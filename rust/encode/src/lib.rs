@@ -2,6 +2,7 @@
 
 pub mod alphabet;
 mod blocks;
+mod bytes;
 mod cache;
 pub mod count;
 pub mod error;

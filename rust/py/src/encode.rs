@@ -15,27 +15,29 @@ use highrise_encode::{Allowed, Error, Scheme, SpecialToken, Tokenizer, Vocabular
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyInt, PyList, PyString};
+
+use crate::encode_texts::{as_texts, flat_texts, hold};
 
 /// Below this many bytes of text the interpreter is not given free.
 const DETACH_BYTES: usize = 1024;
 
 /// Every error of the crate is bad input; a panic is a failure of ours.
-fn raise(py: Python<'_>, class: &str, message: String) -> PyErr {
+pub(crate) fn raise(py: Python<'_>, class: &str, message: String) -> PyErr {
     match py.import("highrise.core.errors").and_then(|module| module.getattr(class)?.call1((message.clone(),))) {
         Ok(exception) => PyErr::from_value(exception),
         Err(_) => PyRuntimeError::new_err(message),
     }
 }
 
-fn to_python<T>(py: Python<'_>, result: Result<T, Error>) -> PyResult<T> {
+pub(crate) fn to_python<T>(py: Python<'_>, result: Result<T, Error>) -> PyResult<T> {
     result.map_err(|error| raise(py, "InputError", error.to_string()))
 }
 
 /// Runs `work`, with the interpreter free if it may take long; a panic becomes an exception that can be caught.
-fn run<T: Send>(py: Python<'_>, long: bool, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
+pub(crate) fn run<T: Send>(py: Python<'_>, long: bool, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
     let caught = move || catch_unwind(AssertUnwindSafe(work));
     match if long { py.detach(caught) } else { caught() } {
         Ok(result) => to_python(py, result),
@@ -222,17 +224,43 @@ impl BytePairTokenizer {
     fn encode_batch<'py>(
         &self,
         py: Python<'py>,
-        texts: Vec<PyBackedStr>,
+        texts: &Bound<'py, PyAny>,
         threads: usize,
         all_specials: bool,
         specials: Option<Vec<String>>,
     ) -> PyResult<FlatIds<'py>> {
         let choice = self.choice(all_specials, specials);
-        let (ids, starts) = run(py, true, || {
-            let texts: Vec<&str> = texts.iter().map(|text| &**text).collect();
-            self.inner.encode_batch(&texts, choice.allowed(), threads)
-        })?;
+        let held = hold(texts)?;
+        let (ids, starts) = run(py, true, || self.inner.encode_batch(&as_texts(&held)?, choice.allowed(), threads))?;
         Ok((PyArray1::from_vec(py, ids), PyArray1::from_vec(py, starts)))
+    }
+
+    /// The same for texts that lie one after another in `data`, text i at `offsets[i]` to `offsets[i + 1]`.
+    #[pyo3(signature = (data, offsets, *, threads=1, all_specials=false, specials=None))]
+    fn encode_flat<'py>(
+        &self,
+        py: Python<'py>,
+        data: PyReadonlyArray1<'py, u8>,
+        offsets: PyReadonlyArray1<'py, i64>,
+        threads: usize,
+        all_specials: bool,
+        specials: Option<Vec<String>>,
+    ) -> PyResult<FlatIds<'py>> {
+        let choice = self.choice(all_specials, specials);
+        let flat = flat_texts(py, &data, &offsets)?;
+        let (ids, starts) = run(py, true, || self.inner.encode_batch(&flat.texts()?, choice.allowed(), threads))?;
+        Ok((PyArray1::from_vec(py, ids), PyArray1::from_vec(py, starts)))
+    }
+
+    /// The ids of any bytes: text where they are UTF-8, single bytes and their merges where they are not.
+    fn encode_bytes<'py>(&self, py: Python<'py>, content: PyBackedBytes) -> PyResult<Bound<'py, PyList>> {
+        let ids = run(py, content.len() >= DETACH_BYTES, || self.inner.encode_bytes(&content))?;
+        self.list(py, &ids)
+    }
+
+    /// What the merges alone make of some bytes, without the split pattern.
+    fn merge_piece(&self, piece: &[u8]) -> Vec<u32> {
+        self.inner.merge_piece(piece)
     }
 
     /// The ids and, for each, its first byte and the one after its last in the UTF-8 of the text.

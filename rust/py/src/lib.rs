@@ -5,6 +5,7 @@
 
 mod data;
 mod encode;
+mod encode_texts;
 mod serve;
 
 use pyo3::ffi::PyObject;
