@@ -7,7 +7,7 @@ import codecs
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from highrise.serve.engine_backend import EngineBackend
 from highrise.serve.request import Output, Request, TokenLogprob
@@ -18,6 +18,7 @@ EOS = 256
 class ByteTokenizer:
     vocab_size = 257
     eos_ids = (EOS,)
+    special_tokens: ClassVar[dict[str, int]] = {"<end>": EOS}
 
     def encode(self, text: str, *, special: object = "none") -> list[int]:
         return list(text.encode())

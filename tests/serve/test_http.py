@@ -329,7 +329,7 @@ def test_request_id_comes_back(url: str) -> None:
         ("/v1/chat/completions", {"messages": []}, 400, "messages", None),
         (
             "/v1/chat/completions",
-            {"messages": [{"role": "user", "content": "a"}], "response_format": {"type": "json_object"}},
+            {"messages": [{"role": "user", "content": "a"}], "response_format": {"type": "yaml"}},
             400,
             "response_format",
             None,

@@ -214,7 +214,7 @@ def test_the_command_serves_until_it_is_interrupted(url: str) -> None:
         ([""], "the name of a model is empty"),
         (
             ["minilm-l6"],
-            "minilm-l6 is an embedder, which makes vectors; what is wanted here is a decoder, which writes text, such as",
+            "minilm-l6 is an embedder, which makes vectors; what is wanted here is a decoder, which writes text",
         ),
         (
             [MODEL, "--embedder", MODEL],

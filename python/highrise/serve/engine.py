@@ -176,7 +176,13 @@ class Engine:
         if name in self._sequences:
             raise InputError(f'a request with the id "{name}" is in flight already')
         sampling = request.sampling
-        sampler = Sampler(sampling, request.prompt_ids, vocab_size=self.shape.vocab_size, eos_ids=self.eos_ids)
+        sampler = Sampler(
+            sampling,
+            request.prompt_ids,
+            vocab_size=self.shape.vocab_size,
+            eos_ids=self.eos_ids,
+            constraint=request.constraint,
+        )
         limit = self.max_context
         if sampling.max_tokens is not None:
             limit = min(limit, len(request.prompt_ids) + sampling.max_tokens)
@@ -295,6 +301,8 @@ class Engine:
             text, stop = sequence.stop.push(sequence.stream.push(token))
             if stop is not None:
                 reason = "stop"
+            elif (reason := sequence.sampler.ended) is not None:
+                text += self._rest(sequence)
             elif len(sequence.tokens) >= sequence.token_limit:
                 reason = "length"
                 text += self._rest(sequence)

@@ -131,7 +131,7 @@ class EngineBackend:
 
     async def stream_complete(self, request: CompletionRequest) -> AsyncIterator[Completion]:
         """The same in pieces."""
-        return self._completions.stream(request)
+        return await self._completions.stream(request)
 
     async def chat(self, request: ChatRequest) -> Chat:
         """Answer a conversation."""
@@ -139,7 +139,7 @@ class EngineBackend:
 
     async def stream_chat(self, request: ChatRequest) -> AsyncIterator[ChatChunk]:
         """The same in pieces."""
-        return self._chat.stream(request)
+        return await self._chat.stream(request)
 
     async def infill(self, request: InfillRequest) -> list[InfillAnswer]:
         """Fill a middle as llama.cpp's server does, one answer for each choice."""

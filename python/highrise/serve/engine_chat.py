@@ -13,6 +13,7 @@ from msgspec import UNSET
 from highrise.core.errors import HighriseError
 from highrise.serve.engine_inputs import EngineInputs
 from highrise.serve.generation import Generation, merge, num_choices, sampling_of
+from highrise.serve.grammar import grammar_of, with_tools
 from highrise.serve.protocol import (
     ApiError,
     AssistantMessage,
@@ -77,7 +78,7 @@ class EngineChat:
 
     async def whole(self, request: ChatRequest) -> Chat:
         """Answer a conversation."""
-        work = self._begin(request)
+        work = await self._begin(request)
         count = len(work.streams)
         texts: list[str] = [""] * count
         calls: list[list[ToolCall]] = [[] for _ in range(count)]
@@ -104,9 +105,9 @@ class EngineChat:
         ]
         return Chat(id=work.id, created=work.created, model=self._name, choices=choices, usage=usage.total())
 
-    def stream(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
         """The same in pieces; what is wrong with the request is refused at once."""
-        return self._stream(request, self._begin(request))
+        return self._stream(request, await self._begin(request))
 
     async def _stream(self, request: ChatRequest, work: _Work) -> AsyncGenerator[ChatChunk, None]:
         usage = UsageCounter([work.prompt_ids], len(work.streams))
@@ -141,7 +142,7 @@ class EngineChat:
         finally:
             await pieces.aclose()
 
-    def _begin(self, request: ChatRequest) -> _Work:
+    async def _begin(self, request: ChatRequest) -> _Work:
         self._inputs.check_model(request.model)
         if not request.messages:
             raise ApiError("'messages' is empty; there is nothing to answer.", param="messages")
@@ -164,7 +165,12 @@ class EngineChat:
             logprobs=(request.top_logprobs or 0) if request.logprobs else None,
             stop_ids=prompt.stop_ids,
         )
-        streams = self._generation.start(ids, sampling, count=num_choices(request), priority=request.priority or 0)
+        special = self._inputs.tokenizer.special_tokens
+        grammar = with_tools(request, grammar_of(request), forced=forced, special_tokens=special)
+        constraint = await self._inputs.constraint(grammar)
+        streams = self._generation.start(
+            ids, sampling, count=num_choices(request), priority=request.priority or 0, constraint=constraint
+        )
         readers = None
         if tools is not None:
             only_first = request.parallel_tool_calls is False or isinstance(request.tool_choice, NamedToolChoice)

@@ -11,6 +11,7 @@ import msgspec
 
 from highrise.serve.engine_inputs import EngineInputs
 from highrise.serve.generation import Generation, Piece, merge, num_choices, sampling_of
+from highrise.serve.grammar import grammar_of
 from highrise.serve.protocol import ApiError, Completion, CompletionChoice, CompletionRequest, new_id, now
 from highrise.serve.request import Output, Priority
 from highrise.serve.translate import LegacyLogprobs, UsageCounter, split_prompts, wire_reason
@@ -48,7 +49,7 @@ class EngineCompletions:
 
     async def whole(self, request: CompletionRequest) -> Completion:
         """Continue a prompt, or fill a middle."""
-        work = self._begin(request)
+        work = await self._begin(request)
         texts = [""] * work.num_choices
         reasons: list[str | None] = [None] * work.num_choices
         writers = [LegacyLogprobs(self._inputs.tokenizer) for _ in texts]
@@ -69,9 +70,9 @@ class EngineCompletions:
         ]
         return Completion(id=work.id, created=work.created, model=self._name, choices=choices, usage=usage.total())
 
-    def stream(self, request: CompletionRequest) -> AsyncGenerator[Completion, None]:
+    async def stream(self, request: CompletionRequest) -> AsyncGenerator[Completion, None]:
         """The same in pieces; what is wrong with the request is refused at once."""
-        return self._stream(request, self._begin(request))
+        return self._stream(request, await self._begin(request))
 
     async def _stream(self, request: CompletionRequest, work: _Work) -> AsyncGenerator[Completion, None]:
         writers = [LegacyLogprobs(self._inputs.tokenizer) for _ in range(work.num_choices)]
@@ -100,7 +101,7 @@ class EngineCompletions:
         first = usage.count(index, output)
         return work.echo[index // work.per_prompt] + output.text if first and work.echo else output.text
 
-    def _begin(self, request: CompletionRequest) -> _Work:
+    async def _begin(self, request: CompletionRequest) -> _Work:
         self._inputs.check_model(request.model)
         per_prompt = num_choices(request)
         stop_ids: Sequence[int] = ()
@@ -116,6 +117,7 @@ class EngineCompletions:
         if not echo and request.suffix is None and isinstance(request.prompt, str) and not prompts[0]:
             raise ApiError("The prompt is empty; there is nothing to continue.", param="prompt")
         self._generation.check_room(len(prompts) * per_prompt)
+        constraint = await self._inputs.constraint(grammar_of(request))
         streams: list[AsyncGenerator[Output, None]] = []
         for ids in prompts:
             room = self._inputs.room(ids, "prompt")
@@ -127,7 +129,9 @@ class EngineCompletions:
                 stop_ids=stop_ids,
             )
             priority = Priority.TYPING if request.suffix is not None else Priority.CHAT
-            streams += self._generation.start(ids, sampling, count=per_prompt, priority=request.priority or priority)
+            streams += self._generation.start(
+                ids, sampling, count=per_prompt, priority=request.priority or priority, constraint=constraint
+            )
         return _Work(
             id=new_id("cmpl"), created=now(), prompts=prompts, per_prompt=per_prompt, echo=echo, streams=streams
         )

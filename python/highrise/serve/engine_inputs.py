@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from highrise.core.errors import InputError
+from highrise.serve.constraint import Constraint, Constraints, Grammar
 from highrise.serve.infill import fit
 from highrise.serve.protocol import ApiError
 
@@ -27,6 +29,7 @@ class EngineInputs:
         self.prompts = engine.prompts
         self._engine = engine
         self._names = names
+        self._constraints = Constraints(engine.tokenizer)
 
     @property
     def max_context(self) -> int:
@@ -85,6 +88,14 @@ class EngineInputs:
         if not prompt:
             raise ApiError("The prompt is empty; there is nothing to continue.", param=param)
         return prompt
+
+    async def constraint(self, grammar: Grammar | None) -> Constraint | None:
+        """The compiled grammar of an answer; one that cannot be compiled is refused with the reason."""
+        try:
+            return await self._constraints.compile(grammar)
+        except InputError as error:
+            param = grammar.param if grammar is not None else None
+            raise ApiError(f"'{param}' cannot be followed: {error}.", param=param, code="invalid_grammar") from error
 
     def room(self, ids: Sequence[int], param: str) -> int:
         """Tokens left for the answer; a prompt that leaves none is refused."""

@@ -18,6 +18,7 @@ from highrise.serve.protocol import ApiError, SamplingFields, new_id
 from highrise.serve.request import Output, Request, Sampling
 
 if TYPE_CHECKING:
+    from highrise.serve.constraint import Constraint
     from highrise.serve.runner import EngineRunner
 
 __all__ = ["Generation", "Piece", "merge", "num_choices", "sampling_of"]
@@ -36,12 +37,6 @@ class Piece(NamedTuple):
 
 def _refuse_unsupported(request: SamplingFields) -> None:
     """What would change the answer and is not done here is refused, not passed over."""
-    kind = "text" if request.response_format is None else request.response_format.type
-    if kind != "text":
-        raise ApiError(
-            f"'response_format' of type '{kind}' is not supported by this server; ask for JSON in the prompt.",
-            param="response_format",
-        )
     if request.best_of not in (None, request.n or 1):
         raise ApiError(f"'best_of' is {request.best_of} and 'n' is {request.n or 1}; they must agree.", param="best_of")
 
@@ -77,6 +72,7 @@ def sampling_of(
             frequency_penalty=_or(request.frequency_penalty, 0.0),
             seed=request.seed,
             max_tokens=max_tokens,
+            min_tokens=min(_or(request.min_tokens, 0), max_tokens),
             stop=tuple(one for one in stop if one),
             stop_ids=(*ends, *(request.stop_token_ids or ())),
             ignore_eos=bool(request.ignore_eos),
@@ -132,7 +128,13 @@ class Generation:
             )
 
     def start(
-        self, prompt_ids: list[int], sampling: Sampling, *, count: int = 1, priority: int = 0
+        self,
+        prompt_ids: list[int],
+        sampling: Sampling,
+        *,
+        count: int = 1,
+        priority: int = 0,
+        constraint: Constraint | None = None,
     ) -> list[AsyncGenerator[Output, None]]:
         """`count` streams over the same prompt; with a seed each choice gets its own."""
         self.check_room(count)
@@ -141,7 +143,13 @@ class Generation:
             own = sampling
             if sampling.seed is not None and index:
                 own = msgspec.structs.replace(sampling, seed=sampling.seed + index)
-            request = Request(id=new_id("req"), prompt_ids=prompt_ids, sampling=own, priority=priority)
+            request = Request(
+                id=new_id("req"),
+                prompt_ids=prompt_ids,
+                sampling=own,
+                priority=priority,
+                constraint=None if constraint is None else constraint.fresh(),
+            )
             streams.append(self._run(request))
         return streams
 

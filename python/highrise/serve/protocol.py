@@ -40,11 +40,13 @@ __all__ = [
     "InfillAnswer",
     "InfillExtra",
     "InfillRequest",
+    "JsonSchemaFormat",
     "Model",
     "ModelList",
     "ResponseFormat",
     "SamplingFields",
     "StreamOptions",
+    "StructuredOutputs",
     "TokenLogprob",
     "TokenLogprobs",
     "TokenizeRequest",
@@ -135,10 +137,30 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+class JsonSchemaFormat(msgspec.Struct, kw_only=True):
+    """The schema of an answer; `strict` is always so here."""
+
+    schema: dict[str, Any] | None = None
+    name: str = ""
+    description: str | None = None
+    strict: bool | None = None
+
+
 class ResponseFormat(msgspec.Struct):
-    """How the answer is to be shaped; only "text" is done."""
+    """How the answer is to be shaped: "text", "json_object", or "json_schema" with one."""
 
     type: str = "text"
+    json_schema: JsonSchemaFormat | None = None
+
+
+class StructuredOutputs(msgspec.Struct, kw_only=True):
+    """vLLM's way to shape an answer; one of the fields."""
+
+    json: str | bool | dict[str, Any] | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
 
 
 class SamplingFields(msgspec.Struct, kw_only=True):
@@ -163,7 +185,13 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     stop_token_ids: list[int] | None = None
     ignore_eos: bool | None = None
     priority: int | None = None
+    min_tokens: int | None = None
     response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: str | dict[str, Any] | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
     best_of: int | None = None
 
 

@@ -7,11 +7,14 @@ its name.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from highrise.core.errors import InputError
+
+if TYPE_CHECKING:
+    from highrise.serve.constraint import Constraint
 
 __all__ = ["FinishReason", "Output", "Priority", "Request", "Sampling", "TokenLogprob"]
 
@@ -109,6 +112,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Requests share cached pages only with requests of the same salt (one per tenant)."""
     adapter: str | None = None
     """Name of a loaded adapter; None runs the adapter the engine was loaded with, if any."""
+    constraint: Constraint | None = None
+    """What keeps the answer to a grammar; it is advanced as tokens come, so each request has its own."""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):

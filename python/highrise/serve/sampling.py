@@ -7,11 +7,16 @@ candidates are found by exact bounds (`_top`, `_nucleus`) and only they are sort
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from highrise.core.errors import InputError
-from highrise.serve.request import Sampling, TokenLogprob
+from highrise.serve.request import FinishReason, Sampling, TokenLogprob
+
+if TYPE_CHECKING:
+    from highrise.serve.constraint import Constraint
 
 __all__ = ["Sampler", "log_softmax_at", "token_logprob"]
 
@@ -24,10 +29,30 @@ _BLOCKS = 64
 class Sampler:
     """Chooses the tokens of one request; keeps its generator and the counts that penalties need."""
 
-    __slots__ = ("_adjusts", "_answer", "_bias", "_bias_ids", "_forbidden", "_generator", "_seen", "_vocab", "sampling")
+    __slots__ = (
+        "_adjusts",
+        "_answer",
+        "_bias",
+        "_bias_ids",
+        "_constraint",
+        "_forbidden",
+        "_generator",
+        "_seen",
+        "_vocab",
+        "sampling",
+    )
 
-    def __init__(self, sampling: Sampling, prompt_ids: list[int], *, vocab_size: int, eos_ids: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt_ids: list[int],
+        *,
+        vocab_size: int,
+        eos_ids: tuple[int, ...],
+        constraint: Constraint | None = None,
+    ) -> None:
         self.sampling = sampling
+        self._constraint = constraint
         self._vocab = vocab_size
         seed = sampling.seed
         self._generator = np.random.Generator(np.random.PCG64(None if seed is None else seed & (2**64 - 1)))
@@ -55,12 +80,30 @@ class Sampler:
         withhold = num_generated < sampling.min_tokens and len(self._forbidden) > 0
         if self._adjusts or withhold:
             row = self._adjust(row.copy(), withhold)
+        if self._constraint is not None:
+            row = self._constrain(self._constraint, row, logits_V, withhold)
         token = int(np.argmax(row)) if sampling.greedy else self._draw(row)
         if self._seen is not None:
             self._seen[token] = True
         if self._answer is not None:
             self._answer[token] = self._answer.get(token, 0) + 1
+        if self._constraint is not None:
+            self._constraint.accept(token)
         return token
+
+    @property
+    def ended(self) -> FinishReason | None:
+        """Why no more tokens may be chosen: the grammar is whole ("stop") or was given up ("length"); else None."""
+        if self._constraint is None or not self._constraint.finished:
+            return None
+        return "length" if self._constraint.failure else "stop"
+
+    def _constrain(self, constraint: Constraint, row: Floats, logits_V: Floats, withhold: bool) -> Floats:  # noqa: N803
+        """Only what the grammar allows; where that is only the end of the text, `min_tokens` gives way."""
+        masked = constraint.mask(row)
+        if withhold and not np.isfinite(masked.max()):
+            masked = constraint.mask(self._adjust(logits_V.copy(), False))
+        return masked
 
     def _adjust(self, row: Floats, withhold: bool) -> Floats:
         sampling = self.sampling
