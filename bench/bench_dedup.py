@@ -22,8 +22,9 @@ from typing import Any
 import pytest
 
 from highrise.core.native import rust
-from highrise.data.duplicates import deduplicate, signatures
+from highrise.data.duplicates import deduplicate, settings, signatures
 
+SETTINGS = settings()
 THRESHOLD, PLACES, BANDS, ROWS = 0.8, 128, 16, 8
 LIMIT = 12_000_000
 _WORD = re.compile(r"\w+")
@@ -65,7 +66,7 @@ def true_pairs() -> dict[tuple[int, int], float]:
     texts, families = corpus()
     pairs = {}
     for family in families:
-        sets = [set(rust.data.shingle_hashes(texts[index].encode()).tolist()) for index in family]
+        sets = [set(rust.data.shingle_hashes(texts[index].encode(), SETTINGS).tolist()) for index in family]
         for i in range(len(family)):
             for j in range(i):
                 together = len(sets[i] | sets[j])
@@ -89,7 +90,9 @@ def recall_and_precision(labels: list[int]) -> tuple[float, float]:
                 similarity = true_pairs().get(pair)
                 if similarity is None:
                     left, right = texts[pair[0]], texts[pair[1]]
-                    similarity = 1.0 if left == right else rust.data.exact_jaccard(left.encode(), right.encode())
+                    similarity = (
+                        1.0 if left == right else rust.data.exact_jaccard(left.encode(), right.encode(), SETTINGS)
+                    )
                 joined += 1
                 good += similarity >= THRESHOLD - 0.1
     return recall, good / joined
@@ -185,7 +188,7 @@ def test_signatures_from_ready_input(benchmark: Any, who: str) -> None:
         assert rows.shape == (len(texts), PLACES)
     else:
         sketch = pytest.importorskip("rensa").RMinHash
-        ready = [sorted(set(rust.data.shingle_hashes(text.encode()).tolist())) for text in texts]
+        ready = [sorted(set(rust.data.shingle_hashes(text.encode(), SETTINGS).tolist())) for text in texts]
         rows = benchmark.pedantic(lambda: sketch.digest_matrix_from_token_hash_sets(ready, PLACES, 42), rounds=1)
         assert rows.len() == len(texts)
     benchmark.extra_info.update(path="minhash-signatures", who=who, amount=megabytes(), unit="MB")

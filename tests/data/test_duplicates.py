@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import random
 import sysconfig
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as options
 from hypothesis import strategies as st
 
 from highrise.core.errors import InputError
 from highrise.core.native import rust
-from highrise.data.duplicates import deduplicate, signatures
+from highrise.data.duplicates import Equal, Verify, deduplicate, settings, signatures
 from tests.reference import minhash
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "minhash.json"
@@ -40,20 +42,28 @@ PIECES = [
     "한국",
 ]
 pieces = st.lists(st.sampled_from(PIECES), max_size=60).map("".join)
+SETTINGS = settings(threads=1)
+SHINGLES = ["5 words", "1 word", "3 words", "7 characters", "64 characters"]
+FORMS = ["bytes", "spaces", "words"]
 raw = st.one_of(
     st.binary(max_size=200), pieces.map(str.encode), st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace"))
 )
 
 
-@given(raw)
-@settings(max_examples=300, deadline=None)
-def test_words_and_shingles_are_the_reference_s(text: bytes) -> None:
+@given(raw, st.sampled_from(SHINGLES), st.sampled_from(FORMS))
+@options(max_examples=300, deadline=None)
+def test_words_forms_and_shingles_are_the_reference_s(text: bytes, shingle: str, equal: Equal) -> None:
+    chosen = settings(shingle=shingle, equal=equal)
     assert rust.data.word_hashes(text).tolist() == [minhash.hash_word(word) for word in minhash.words(text)]
-    assert rust.data.shingle_hashes(text).tolist() == minhash.shingles(text)
+    if text.isascii() or equal != "words":  # tables of letters differ from one Unicode version to the next
+        assert bytes(rust.data.form_of(text, chosen)) == minhash.form(text, equal)
+        assert rust.data.shingle_hashes(text, chosen).tolist() == minhash.shingles(text, shingle, equal)
+        hashed = rust.data.content_hashes([text], chosen)[0].tolist()
+        assert tuple(hashed) == minhash.content(minhash.form(text, equal))
 
 
 @given(st.lists(raw, min_size=1, max_size=4), st.sampled_from([8, 24, 128]), st.integers(0, 2**64 - 1))
-@settings(max_examples=60, deadline=None)
+@options(max_examples=60, deadline=None)
 def test_signatures_are_the_reference_s(texts: list[bytes], num_perm: int, seed: int) -> None:
     expected = [minhash.signature(text, num_perm, seed) for text in texts]
     assert signatures(texts, num_perm=num_perm, seed=seed, threads=1).tolist() == expected
@@ -79,20 +89,76 @@ def families(draw: st.DrawFn) -> list[bytes]:
 @given(
     families(),
     st.sampled_from([0.5, 0.8, 1.0]),
-    st.sampled_from(["estimate", "borderline", "exact"]),
+    st.sampled_from(["none", "estimate", "borderline", "exact"]),
+    st.sampled_from(["5 words", "2 words", "9 characters"]),
+    st.sampled_from(FORMS),
+    st.sampled_from([None, 0.0, 0.05, 0.3]),
     st.integers(1, 3),
 )
-@settings(max_examples=60, deadline=None)
-def test_clusters_are_the_reference_s(texts: list[bytes], threshold: float, verify: str, threads: int) -> None:
-    found = deduplicate(texts, threshold=threshold, verify=verify, threads=threads, seed=3)  # type: ignore[arg-type]
-    assert found.cluster.tolist() == minhash.clusters(texts, threshold, seed=3, verify=verify)
+@options(max_examples=80, deadline=None)
+def test_clusters_are_the_reference_s(
+    texts: list[bytes],
+    threshold: float,
+    verify: Verify,
+    shingle: str,
+    equal: Equal,
+    slack: float | None,
+    threads: int,
+) -> None:
+    found = deduplicate(
+        texts,
+        threshold=threshold,
+        verify=verify,
+        threads=threads,
+        seed=3,
+        shingle=shingle,
+        equal=equal,
+        slack=slack,
+    )
+    expected = minhash.clusters(texts, threshold, seed=3, verify=verify, shingle=shingle, equal=equal, slack=slack)
+    assert found.cluster.tolist() == expected
     assert found.keep.sum() == len(set(found.cluster.tolist()))
     statistics = found.statistics
     assert statistics["exact_duplicates"] + statistics["near_duplicates"] == len(texts) - found.keep.sum()
+    sizes = Counter(expected)
+    assert statistics["clusters"] == sum(size > 1 for size in sizes.values())
+    assert statistics["largest_cluster"] == max(sizes.values())
+
+
+def chain(length: int) -> list[bytes]:
+    """Texts of which each is similar to the next, and the first is unlike the last."""
+    words = [f"w{i}" for i in range(300 + 12 * length)]
+    return [" ".join(words[12 * i : 12 * i + 300]).encode() for i in range(length)]
+
+
+def test_closure_is_capped() -> None:
+    texts = chain(25)
+    whole = deduplicate(texts, slack=None, threads=1)
+    assert whole.cluster.tolist() == [0] * 25 and whole.statistics["cut_off"] == 0
+    capped = deduplicate(texts, threads=1)
+    assert capped.cluster.tolist() == minhash.clusters(texts, 0.8)
+    assert capped.statistics["cut_off"] > 10
+    for i in range(25):
+        for j in range(i):
+            if capped.cluster[i] == capped.cluster[j]:
+                assert minhash.jaccard(texts[i], texts[j]) > 0.5
+
+
+@given(families(), st.integers(0, 10**6))
+@options(max_examples=40, deadline=None)
+def test_capped_clusters_do_not_depend_on_the_order(texts: list[bytes], number: int) -> None:
+    texts = [*texts, *chain(12)]
+    order = list(range(len(texts)))
+    random.Random(number).shuffle(order)
+    first = deduplicate(texts, threads=1, slack=0.0).cluster
+    second = deduplicate([texts[i] for i in order], threads=2, slack=0.0).cluster
+    groups = {frozenset(np.flatnonzero(first == label).tolist()) for label in set(first.tolist())}
+    moved = {frozenset(order[i] for i in np.flatnonzero(second == label)) for label in set(second.tolist())}
+    assert groups == moved
 
 
 @given(families(), st.randoms())
-@settings(max_examples=40, deadline=None)
+@options(max_examples=40, deadline=None)
 def test_the_order_of_texts_changes_labels_only(texts: list[bytes], generator: random.Random) -> None:
     order = list(range(len(texts)))
     generator.shuffle(order)
@@ -104,9 +170,9 @@ def test_the_order_of_texts_changes_labels_only(texts: list[bytes], generator: r
 
 
 @given(st.binary(max_size=400), st.binary(max_size=400))
-@settings(max_examples=100, deadline=None)
+@options(max_examples=100, deadline=None)
 def test_exact_jaccard_is_the_reference_s(left: bytes, right: bytes) -> None:
-    assert rust.data.exact_jaccard(left, right) == minhash.jaccard(left, right)
+    assert rust.data.exact_jaccard(left, right, SETTINGS) == minhash.jaccard(left, right)
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0])
@@ -136,7 +202,7 @@ def test_the_estimate_has_the_error_it_states() -> None:
         words = [f"t{trial}_{i}" for i in range(generator.choice([12, 100, 1500]))]
         other = words[: int(len(words) * generator.uniform(0.5, 1))]
         left, right = " ".join(words).encode(), " ".join(other).encode()
-        true = rust.data.exact_jaccard(left, right)
+        true = rust.data.exact_jaccard(left, right, SETTINGS)
         a, b = signatures([left, right], threads=1, seed=trial)
         errors.append((float((a == b).mean()) - true) / max(np.sqrt(true * (1 - true) / 128), 0.01))
     assert abs(np.mean(errors)) < 0.2
@@ -159,7 +225,7 @@ def corpus() -> list[str]:
 
 def test_recall_and_precision_against_exact_jaccard() -> None:
     texts = corpus()
-    sets = [set(rust.data.shingle_hashes(text.encode()).tolist()) for text in texts]
+    sets = [set(rust.data.shingle_hashes(text.encode(), SETTINGS).tolist()) for text in texts]
     found = deduplicate(texts, threshold=0.8, threads=2).cluster
     near = missed = wrong = joined = 0
     for i in range(len(texts)):
@@ -199,8 +265,28 @@ def test_arrow_columns(kind: pa.DataType) -> None:
     assert deduplicate(pa.chunked_array([whole[:3], whole[3:3], whole[3:]])).cluster.tolist() == expected
     assert deduplicate(whole[4:8]).cluster.tolist() == deduplicate(texts[4:8]).cluster.tolist()
     assert (signatures(whole) == signatures([text.encode() for text in texts])).all()
+    assert deduplicate(whole.cast(pa.string_view())).cluster.tolist() == expected
     with pytest.raises(InputError, match="1 nulls"):
         deduplicate(pa.array([*values[:2], None], kind))
+
+
+def test_numpy_columns() -> None:
+    texts = ["alpha beta gamma", "", "delta", "alpha beta gamma"] * 5
+    expected = deduplicate(texts).cluster.tolist()
+    for kind in ("U", "S", object, np.dtypes.StringDType()):
+        assert deduplicate(np.array(texts, kind)).cluster.tolist() == expected
+        assert deduplicate(np.array(texts, kind)[::2]).cluster.tolist() == deduplicate(texts[::2]).cluster.tolist()
+    assert deduplicate(np.array([], "S")).cluster.tolist() == []
+
+
+def test_signatures_of_ready_shingles_are_those_of_texts() -> None:
+    texts = [b"a b c d e f g", b"", b"one", b"a b c d e f g h " * 300]
+    sets = [sorted(set(rust.data.shingle_hashes(text, SETTINGS).tolist())) for text in texts]
+    marks = np.cumsum([0, *map(len, sets)], dtype=np.int64)
+    hashes = np.array([h for found in sets for h in found], dtype=np.uint64)
+    assert (rust.data.signatures_of_shingles(hashes, marks, SETTINGS) == signatures(texts)).all()
+    with pytest.raises(ValueError, match=r"0..99"):
+        rust.data.signatures_of_shingles(hashes, np.array([0, 99]), SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +297,14 @@ def test_arrow_columns(kind: pa.DataType) -> None:
         (lambda: deduplicate(["a"], threshold=1.5), "threshold is 1.5"),
         (lambda: deduplicate(["a"], num_perm=100), "num_perm is 100"),
         (lambda: deduplicate(["a"], verify="maybe"), "verify is"),  # type: ignore[arg-type]
+        (lambda: deduplicate(["a"], equal="maybe"), "equal is"),  # type: ignore[arg-type]
+        (lambda: deduplicate(["a"], shingle="five words"), 'shingle is "five words"'),
+        (lambda: deduplicate(["a"], shingle="65 words"), "65 words or characters; use 1 to 64"),
+        (lambda: deduplicate(["a"], slack=-1), "slack is -1"),
+        (lambda: deduplicate(["a"], bands=(20, 8)), "20 bands of 8 places"),
+        (lambda: deduplicate(["a"], seed=-1), "cannot look for duplicates"),
+        (lambda: deduplicate(np.zeros((2, 2), "S1")), "shape"),
+        (lambda: deduplicate(np.zeros(2)), "type float64"),
         (lambda: deduplicate(pa.array([1])), "type int64"),
         (lambda: deduplicate(["\ud800"]), "surrogates"),
     ],

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from highrise.data.deduplicator import Added, Deduplicator
     from highrise.data.duplicates import Duplicates, deduplicate
 
-__all__ = ["Duplicates", "deduplicate"]
+__all__ = ["Added", "Deduplicator", "Duplicates", "deduplicate"]
+
+_MODULES = {"Added": "deduplicator", "Deduplicator": "deduplicator", "Duplicates": "duplicates"}
 
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        from highrise.data import duplicates
-
-        return getattr(duplicates, name)
+        return getattr(importlib.import_module(f"highrise.data.{_MODULES.get(name, 'duplicates')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

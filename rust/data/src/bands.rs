@@ -15,7 +15,7 @@ pub fn choose(threshold: f64, num_perm: usize) -> (usize, usize) {
     (1..=num_perm)
         .rev()
         .map(|rows| (num_perm / rows, rows))
-        .find(|&(bands, rows)| 1.0 - (1.0 - similarity.powi(rows as i32)).powi(bands as i32) >= RECALL)
+        .find(|&(bands, rows)| chance(similarity, bands, rows) >= RECALL)
         .unwrap_or((num_perm, 1))
 }
 
@@ -27,6 +27,11 @@ pub fn key(rows: &[u32]) -> u64 {
         hash = fold(hash ^ both, K[1]);
     }
     hash
+}
+
+/// The chance that a pair of a similarity shares a band.
+pub fn chance(similarity: f64, bands: usize, rows: usize) -> f64 {
+    1.0 - (1.0 - similarity.powi(rows as i32)).powi(bands as i32)
 }
 
 /// For each of the `wanted` bands, (key, item) of every item in ascending order.

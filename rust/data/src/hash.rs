@@ -18,14 +18,15 @@ pub fn split_mix(seed: u64, index: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// A 128-bit hash of a whole text, to find equal ones; equality is checked byte by byte afterwards.
+/// A 128-bit hash of a whole text, to find equal ones. Each step adds to the state before it, so that no block, not even one made
+/// for it, can wipe out what stood before.
 pub fn content(text: &[u8]) -> (u64, u64) {
     let (mut first, mut second) = (K[0] ^ text.len() as u64, K[1]);
     let mut blocks = text.chunks_exact(16);
     for block in &mut blocks {
         let (low, high) = halves(block);
-        first = fold(first ^ low, high ^ K[2]);
-        second = fold(second ^ high, low ^ K[3]);
+        first = fold(first ^ low, high ^ K[2]).wrapping_add(first.rotate_left(29));
+        second = fold(second ^ high, low ^ K[3]).wrapping_add(second.rotate_left(31));
     }
     let mut last = [0u8; 16];
     last[..blocks.remainder().len()].copy_from_slice(blocks.remainder());

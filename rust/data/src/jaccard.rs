@@ -2,7 +2,7 @@
 //!
 //! The sets are open-addressing tables whose memory is reused. Two different shingles share a 64-bit hash with a chance of 2^-64.
 
-use crate::shingle::for_each_shingle;
+use crate::reading::Reading;
 
 /// A set of shingle hashes.
 #[derive(Debug, Default)]
@@ -11,6 +11,7 @@ pub struct ShingleSet {
     shift: u32,
     len: usize,
     has_zero: bool,
+    buffer: Vec<u8>,
 }
 
 impl ShingleSet {
@@ -92,15 +93,17 @@ impl ShingleSet {
     }
 
     /// The distinct shingles of `text` in the order in which they first stand there; this set is scratch.
-    pub fn distinct(&mut self, text: &[u8]) -> Vec<u64> {
+    pub fn distinct(&mut self, text: &[u8], reading: Reading) -> Vec<u64> {
         // two bytes a word is the least there can be, about nine is usual; `grow` corrects a guess that was too small
         self.reset(text.len() / 8);
         let mut found = Vec::with_capacity(text.len() / 8);
-        for_each_shingle(text, |hash| {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        reading.for_each_shingle(text, &mut buffer, |hash| {
             if self.insert(hash) {
                 found.push(hash);
             }
         });
+        self.buffer = buffer;
         found
     }
 
@@ -123,9 +126,9 @@ impl ShingleSet {
 }
 
 /// The exact similarity of two texts.
-pub fn jaccard(left: &[u8], right: &[u8]) -> f64 {
+pub fn jaccard(left: &[u8], right: &[u8], reading: Reading) -> f64 {
     let mut set = ShingleSet::default();
-    let (left, right) = (set.distinct(left), set.distinct(right));
+    let (left, right) = (set.distinct(left, reading), set.distinct(right, reading));
     set.fill(&left);
     set.jaccard(&right)
 }

@@ -1,20 +1,31 @@
-//! Floor 2, data: near-duplicate detection from UTF-8 bytes to clusters. Knows nothing of Python or files.
+//! Floor 2, data: near-duplicate detection from UTF-8 bytes to clusters. Knows nothing of Python.
 //!
-//! `words` cuts bytes into word hashes, `shingle` rolls them into 5-grams, `sketch` makes a MinHash signature of those, `bands`
-//! finds candidate pairs, `jaccard` compares borderline ones exactly, `union` joins, `exact` finds equal texts,
-//! `cluster` is the whole way. Each has a slow twin in `tests/reference/minhash.py`.
+//! `words` cuts bytes into word hashes, `reading` rolls them into shingles, `sketch` makes a MinHash signature of those, `bands`
+//! finds candidate pairs, `compare` looks at as few of them as decide, `check` and `jaccard` compare borderline ones exactly, `union` joins,
+//! `cap` cuts what closure joined too far, `exact` finds equal texts, `cluster` is the whole way at once and `index` the same in batches
+//! that can be kept (`store`). `rows` says where signatures lie. Each has a slow twin in `tests/reference/minhash.py`.
 
 pub mod bands;
+pub mod cap;
+pub mod check;
 pub mod cluster;
+pub mod compare;
 pub mod error;
 pub mod exact;
 pub mod hash;
+pub mod index;
 pub mod jaccard;
+pub mod options;
 mod parallel;
-pub mod shingle;
+pub mod reading;
+pub mod rows;
 pub mod sketch;
+mod store;
 pub mod union;
 pub mod words;
 
-pub use cluster::{deduplicate, Clusters, Options, Verify};
+pub use cluster::{deduplicate, Clusters, Counts};
 pub use error::DataError;
+pub use index::Index;
+pub use options::{Options, Verify};
+pub use reading::{Form, Reading, Shingle};

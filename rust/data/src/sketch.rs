@@ -7,7 +7,7 @@
 
 use crate::error::DataError;
 use crate::hash::{fold, split_mix, K};
-use crate::shingle::for_each_shingle;
+use crate::reading::Reading;
 
 const EMPTY: u64 = u64::MAX;
 const VALUE_BITS: u32 = 48;
@@ -17,6 +17,7 @@ const VALUE_BITS: u32 = 48;
 pub struct Sketch {
     rounds: Vec<(u64, u64)>,
     num_perm: usize,
+    reading: Reading,
 }
 
 /// Scratch memory of one thread, reused from text to text.
@@ -24,17 +25,19 @@ pub struct Sketch {
 pub struct Scratch {
     shingles: Vec<u64>,
     places: Vec<u64>,
+    buffer: Vec<u8>,
 }
 
 impl Sketch {
-    /// Hash functions for signatures of `num_perm` places.
-    pub fn new(num_perm: usize, seed: u64) -> Result<Self, DataError> {
+    /// Hash functions for signatures of `num_perm` places over what `reading` gives.
+    pub fn new(num_perm: usize, seed: u64, reading: Reading) -> Result<Self, DataError> {
+        reading.check()?;
         if num_perm % 8 != 0 || !(8..=1024).contains(&num_perm) {
             return Err(DataError::NumPerm(num_perm));
         }
         let rounds =
             (0..2 * num_perm as u64).map(|i| (split_mix(seed, 2 * i), split_mix(seed, 2 * i + 1) | 1)).collect();
-        Ok(Self { rounds, num_perm })
+        Ok(Self { rounds, num_perm, reading })
     }
 
     /// Places of a signature.
@@ -45,26 +48,48 @@ impl Sketch {
     /// Write the signature of `text` (`num_perm` places); returns the number of shingles, repeats included. Without shingles the
     /// signature is all zero and means nothing.
     pub fn signature(&self, text: &[u8], scratch: &mut Scratch, signature: &mut [u32]) -> usize {
-        debug_assert_eq!(signature.len(), self.num_perm);
-        let Scratch { shingles, places } = scratch;
+        let Scratch { shingles, places, buffer } = scratch;
         shingles.clear();
-        places.clear();
-        places.resize(self.num_perm, EMPTY);
+        let slots = self.empty(places);
         let (key, factor) = self.rounds[0];
         let num_places = self.num_perm as u64;
-        let slots = places.as_mut_slice();
-        for_each_shingle(text, |shingle| {
+        self.reading.for_each_shingle(text, buffer, |shingle| {
             shingles.push(shingle);
             place(slots, fold(shingle ^ key, factor), num_places, 0);
         });
+        self.fill_up(shingles, places, signature);
+        shingles.len()
+    }
+
+    /// Write the signature of a set of ready 64-bit shingle hashes.
+    pub fn signature_of(&self, shingles: &[u64], scratch: &mut Scratch, signature: &mut [u32]) {
+        let slots = self.empty(&mut scratch.places);
+        let (key, factor) = self.rounds[0];
+        let num_places = self.num_perm as u64;
+        for &shingle in shingles {
+            place(slots, fold(shingle ^ key, factor), num_places, 0);
+        }
+        self.fill_up(shingles, &mut scratch.places, signature);
+    }
+
+    fn empty<'a>(&self, places: &'a mut Vec<u64>) -> &'a mut [u64] {
+        places.clear();
+        places.resize(self.num_perm, EMPTY);
+        places.as_mut_slice()
+    }
+
+    /// The rounds after the first, for places that are still empty.
+    fn fill_up(&self, shingles: &[u64], places: &mut [u64], signature: &mut [u32]) {
+        debug_assert_eq!(signature.len(), self.num_perm);
         if shingles.is_empty() {
             signature.fill(0);
-            return 0;
+            return;
         }
+        let num_places = self.num_perm as u64;
         let mut round = 1;
         while round < self.num_perm && places.contains(&EMPTY) {
             let (key, factor) = self.rounds[round];
-            for &shingle in shingles.iter() {
+            for &shingle in shingles {
                 place(places, fold(shingle ^ key, factor), num_places, round as u64);
             }
             round += 1;
@@ -81,7 +106,6 @@ impl Sketch {
         for (digest, &slot) in signature.iter_mut().zip(places.iter()) {
             *digest = (fold(slot ^ K[3], K[0]) >> 32) as u32;
         }
-        shingles.len()
     }
 }
 

@@ -70,6 +70,12 @@ fn hash_at(text: &[u8], start: usize, end: usize) -> u64 {
 /// Call `emit` with the hash of every word of `text`, in order.
 #[inline(always)]
 pub fn for_each_word(text: &[u8], mut emit: impl FnMut(u64)) {
+    for_each_span(text, |start, end| emit(hash_at(text, start, end)));
+}
+
+/// Call `emit` with the first byte of every word of `text` and the byte after its last, in order.
+#[inline(always)]
+pub fn for_each_span(text: &[u8], mut emit: impl FnMut(usize, usize)) {
     let mut open: Option<usize> = None;
     let mut base = 0;
     while base < text.len() {
@@ -92,7 +98,7 @@ pub fn for_each_word(text: &[u8], mut emit: impl FnMut(u64)) {
                 base += BLOCK;
                 continue;
             }
-            emit(hash_at(text, start, base + edges.trailing_zeros() as usize));
+            emit(start, base + edges.trailing_zeros() as usize);
             edges &= edges - 1;
             open = None;
         }
@@ -103,19 +109,19 @@ pub fn for_each_word(text: &[u8], mut emit: impl FnMut(u64)) {
                 open = Some(start);
                 break;
             }
-            emit(hash_at(text, start, base + edges.trailing_zeros() as usize));
+            emit(start, base + edges.trailing_zeros() as usize);
             edges &= edges - 1;
         }
         base += BLOCK;
     }
     if let Some(start) = open {
-        emit(hash_at(text, start, text.len()));
+        emit(start, text.len());
     }
 }
 
 /// The rules byte by byte for one block; returns where the next block begins.
 #[cold]
-fn slowly(text: &[u8], base: usize, open: &mut Option<usize>, emit: &mut impl FnMut(u64)) -> usize {
+fn slowly(text: &[u8], base: usize, open: &mut Option<usize>, emit: &mut impl FnMut(usize, usize)) -> usize {
     let stop = (base + BLOCK).min(text.len());
     let mut at = base;
     while at < stop {
@@ -125,10 +131,10 @@ fn slowly(text: &[u8], base: usize, open: &mut Option<usize>, emit: &mut impl Fn
         let separates = whole && byte == 0xE2 && matches!(text[at + 1], 0x80 | 0x81);
         if own || separates || !IS_WORD[usize::from(byte)] {
             if let Some(start) = open.take() {
-                emit(hash_at(text, start, at));
+                emit(start, at);
             }
             if own {
-                emit(hash_at(text, at, at + 3));
+                emit(at, at + 3);
             }
             at += if own || separates { 3 } else { 1 };
         } else {

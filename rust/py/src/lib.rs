@@ -4,6 +4,8 @@
 //! initialiser visible, and `highrise/core/native.py` opens it.
 
 mod data;
+mod data_index;
+mod data_texts;
 mod encode;
 mod encode_texts;
 mod serve;
