@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::cache::{key, SHORT};
+use crate::cache::{packed, SHORT};
 use crate::split::Scheme;
 use crate::vocab::{fold, hash_bytes};
 
@@ -117,7 +117,7 @@ impl PieceCounts {
             let count = self.scheme.split(text, start, &mut ends);
             for &end in &ends[..count] {
                 if end - start <= SHORT {
-                    *self.short.entry(key(bytes, start, end)).or_default() += 1;
+                    *self.short.entry(packed(bytes, start, end)).or_default() += 1;
                 } else if let Some(count) = self.long.get_mut(&bytes[start..end]) {
                     *count += 1;
                 } else {

@@ -1,18 +1,21 @@
 //! Floor 3, encode: exact byte-level BPE, encoding and training. Knows nothing of Python or prompts.
 
 pub mod alphabet;
+mod backtrack;
 mod blocks;
 mod bytes;
 mod cache;
 pub mod count;
 pub mod error;
 pub mod merge;
+mod pages;
 mod pairs;
 pub mod special;
 pub mod split;
 pub mod stream;
 pub mod tokenizer;
 pub mod train;
+mod trie;
 pub mod unicode;
 mod unicode_ranges;
 pub mod vocab;

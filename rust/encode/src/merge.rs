@@ -1,17 +1,20 @@
 //! Byte-pair merging of one piece: of all neighbours the pair of the lowest rank merges, the leftmost first, until none is
-//! left. The shortest pieces in arrays of fixed size, short ones by a linear scan, long ones by a heap, all with the same
-//! result.
+//! left. Vocabularies as training makes them go the way around in `backtrack.rs`; for all others short pieces are merged by a
+//! linear scan, long ones by a heap. All have the same result.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::vocab::{Merge, Vocabulary, NONE};
+use crate::backtrack::Stack;
+use crate::vocab::{Vocabulary, NONE};
 
 /// Up to this many bytes the scan over all pairs is cheaper than the heap.
 const LINEAR_LIMIT: usize = 96;
 
-/// Up to this many bytes a piece is merged in arrays of fixed size.
-const SHORT: usize = 16;
+/// A rank and one of 32 places fit a positive number.
+const PLACE_BITS: u32 = 5;
+const MOST_RANKS: usize = 1 << (31 - PLACE_BITS);
+const NO_CANDIDATE: i32 = i32::MAX;
 
 /// Memory that is kept between pieces.
 #[derive(Debug, Default)]
@@ -23,19 +26,26 @@ pub struct Scratch {
     next: Vec<u32>,
     previous: Vec<u32>,
     heap: BinaryHeap<Reverse<u64>>,
+    stack: Stack,
 }
 
 /// Appends the tokens of `piece` to `out`. A byte without a token is left out, as Hugging Face's BPE does.
 pub fn merge(vocabulary: &Vocabulary, piece: &[u8], scratch: &mut Scratch, out: &mut Vec<u32>) {
-    merge_below(vocabulary, piece, NONE, scratch, out);
+    if vocabulary.has_all_bytes() && vocabulary.num_ranks() <= MOST_RANKS {
+        match piece.len() {
+            0..=16 => return merge_short::<16>(vocabulary, piece, out),
+            17..=32 => return merge_short::<32>(vocabulary, piece, out),
+            _ => {}
+        }
+    }
+    match vocabulary.backtrack() {
+        Some((backtrack, table)) => backtrack.encode(table, piece, &mut scratch.stack, out),
+        None => merge_below(vocabulary, piece, NONE, scratch, out),
+    }
 }
 
-/// The same with merges of rank `limit` and later left out.
+/// The same by merging, whatever the vocabulary, with merges of rank `limit` and later left out.
 pub fn merge_below(vocabulary: &Vocabulary, piece: &[u8], limit: u32, scratch: &mut Scratch, out: &mut Vec<u32>) {
-    if (2..=SHORT).contains(&piece.len()) && vocabulary.has_all_bytes() {
-        merge_short(vocabulary, piece, limit, out);
-        return;
-    }
     scratch.symbols.clear();
     scratch.symbols.extend(piece.iter().map(|&byte| vocabulary.byte_id(byte)).filter(|&id| id != NONE));
     let count = scratch.symbols.len();
@@ -62,56 +72,55 @@ pub fn merge_below(vocabulary: &Vocabulary, piece: &[u8], limit: u32, scratch: &
     }
 }
 
-/// Up to [`SHORT`] bytes in arrays that stay where they are: a list of neighbours instead of moving what is behind, and the
-/// pairs of bytes, which every piece begins with, from a table without a search.
-fn merge_short(vocabulary: &Vocabulary, piece: &[u8], limit: u32, out: &mut Vec<u32>) {
-    let count = piece.len();
-    let mut symbols = [NONE; SHORT];
-    let mut ranks = [NONE; SHORT];
-    let mut results = [NONE; SHORT];
-    let mut next = [0_u8; SHORT];
-    let mut previous = [0_u8; SHORT];
-    let below = |merge: Merge| if merge.rank < limit { (merge.rank, merge.id) } else { (NONE, NONE) };
-    let lookup = |left: u32, right: u32| vocabulary.merge(left, right).map_or((NONE, NONE), below);
-    for (index, &byte) in piece.iter().enumerate() {
-        symbols[index] = vocabulary.byte_id(byte);
-        next[index] = index as u8 + 1;
-        previous[index] = (index as u8).wrapping_sub(1);
-        if index + 1 < count {
-            (ranks[index], results[index]) = below(vocabulary.merge_bytes(byte, piece[index + 1]));
+/// Up to `N` bytes (at most 32) in arrays that stay where they are: a bit for each place that still begins a symbol instead of
+/// a list, and rank and place in one number, so that the next merge is the least of a fixed number of them.
+fn merge_short<const N: usize>(vocabulary: &Vocabulary, piece: &[u8], out: &mut Vec<u32>) {
+    let count = piece.len().min(N);
+    let mut symbols = [NONE; N];
+    let mut results = [NONE; N];
+    let mut candidates = [NO_CANDIDATE; N];
+    let candidate = |rank: u32, at: usize| (rank << PLACE_BITS | at as u32) as i32;
+    for (at, &byte) in piece[..count].iter().enumerate() {
+        symbols[at] = vocabulary.byte_id(byte);
+    }
+    for at in 1..count {
+        let merge = vocabulary.merge_bytes(piece[at - 1], piece[at]);
+        if merge.rank != NONE {
+            (candidates[at - 1], results[at - 1]) = (candidate(merge.rank, at - 1), merge.id);
         }
     }
+    let mut alive = (1_u64 << count) - 1;
     loop {
-        let (mut best, mut at) = (NONE, 0);
-        for (index, &rank) in ranks[..count].iter().enumerate() {
-            if rank < best {
-                (best, at) = (rank, index);
-            }
-        }
-        if best == NONE {
+        let best = candidates.iter().fold(NO_CANDIDATE, |best, &next| best.min(next));
+        if best == NO_CANDIDATE {
             break;
         }
-        symbols[at] = results[at];
-        let gone = next[at] as usize % SHORT;
-        let after = next[gone];
-        ranks[gone] = NONE;
-        next[at] = after;
-        let after = after as usize;
-        (ranks[at], results[at]) = if after < count {
-            previous[after] = at as u8;
-            lookup(symbols[at], symbols[after])
-        } else {
-            (NONE, NONE)
-        };
-        if at > 0 {
-            let before = previous[at] as usize % SHORT;
-            (ranks[before], results[before]) = lookup(symbols[before], symbols[at]);
+        let at = best as usize % (1 << PLACE_BITS) % N;
+        let symbol = results[at];
+        symbols[at] = symbol;
+        let behind = alive & (u64::MAX << 1 << at);
+        let gone = behind.trailing_zeros() as usize % N;
+        candidates[gone] = NO_CANDIDATE;
+        candidates[at] = NO_CANDIDATE;
+        alive &= !(1 << gone);
+        let behind = behind & (behind - 1);
+        if behind != 0 {
+            if let Some(merge) = vocabulary.merge(symbol, symbols[behind.trailing_zeros() as usize % N]) {
+                (candidates[at], results[at]) = (candidate(merge.rank, at), merge.id);
+            }
+        }
+        let before = alive & ((1 << at) - 1);
+        if before != 0 {
+            let before = (u64::BITS - 1 - before.leading_zeros()) as usize % N;
+            candidates[before] = NO_CANDIDATE;
+            if let Some(merge) = vocabulary.merge(symbols[before], symbol) {
+                (candidates[before], results[before]) = (candidate(merge.rank, before), merge.id);
+            }
         }
     }
-    let mut at = 0;
-    while at < count {
-        out.push(symbols[at]);
-        at = next[at] as usize;
+    while alive != 0 {
+        out.push(symbols[alive.trailing_zeros() as usize % N]);
+        alive &= alive - 1;
     }
 }
 
@@ -142,7 +151,7 @@ fn merge_linear(scratch: &mut Scratch, lookup: impl Fn(u32, u32) -> (u32, u32)) 
 
 /// Symbols as a linked list, candidates in a heap; a candidate counts only while its rank is still the one at its place.
 fn merge_by_heap(scratch: &mut Scratch, lookup: impl Fn(u32, u32) -> (u32, u32), out: &mut Vec<u32>) {
-    let Scratch { symbols, ranks, results, next, previous, heap } = scratch;
+    let Scratch { symbols, ranks, results, next, previous, heap, .. } = scratch;
     let count = symbols.len();
     ranks.push(NONE);
     results.push(NONE);

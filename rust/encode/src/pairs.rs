@@ -1,5 +1,6 @@
 //! Which two tokens merge, into which third and how early. Knows no bytes.
 
+use crate::pages::Pages;
 use crate::vocab::{fold, NONE};
 
 /// What two neighbouring tokens merge into, and how early.
@@ -14,7 +15,7 @@ pub struct Merge {
 /// Open addressing over (left, right); 16 bytes an entry, at most half full.
 #[derive(Debug, Clone)]
 pub(crate) struct MergeTable {
-    entries: Vec<(u64, Merge)>,
+    entries: Pages<(u64, Merge)>,
     /// One bit for each hash of a pair that is there, eight times as many bits as entries: most pairs that are asked for do
     /// not merge, and this much stays in the second cache.
     filter: Vec<u64>,
@@ -26,7 +27,10 @@ impl MergeTable {
     /// Room for so many pairs.
     pub(crate) fn with_capacity(count: usize) -> Self {
         let size = (count * 2).next_power_of_two().max(16);
-        MergeTable { entries: vec![(Self::EMPTY, Merge { rank: 0, id: NONE }); size], filter: vec![0; size / 8] }
+        MergeTable {
+            entries: Pages::filled(size, (Self::EMPTY, Merge { rank: 0, id: NONE })),
+            filter: vec![0; size / 8],
+        }
     }
 
     /// The first merge of a pair stays.

@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 use unicode_normalization::{is_nfc_quick, IsNormalized, UnicodeNormalization};
 
-use crate::cache::{self, Cache, INLINE, SHORT};
+use crate::cache::{Cache, Found, Key, INLINE};
 use crate::error::Error;
 use crate::merge::{merge, Scratch};
 use crate::special::SpecialMatcher;
 use crate::split::Scheme;
-use crate::vocab::{Vocabulary, NONE};
+use crate::vocab::Vocabulary;
 
 /// A token that no merge makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +52,9 @@ pub struct Tokenizer {
     workers: Mutex<Vec<Worker>>,
 }
 
-#[derive(Default)]
 struct Worker {
     cache: Cache,
     scratch: Scratch,
-    missed: Vec<u32>,
 }
 
 /// Pieces that are cut, then looked up, then written: far enough ahead for a prefetch, small enough for the first cache.
@@ -235,7 +233,8 @@ impl Tokenizer {
 
     fn with_worker<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
         let taken = self.workers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut worker = taken.unwrap_or_default();
+        let mut worker =
+            taken.unwrap_or_else(|| Worker { cache: Cache::new(&self.vocabulary), scratch: Scratch::default() });
         let result = work(&mut worker);
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
         result
@@ -312,36 +311,30 @@ impl Tokenizer {
     ) {
         let bytes = text.as_bytes();
         let mut ends = [0_usize; CHUNK];
-        let mut keys = [(0_u128, 0_u64); CHUNK];
+        let mut keys = [Key::NONE; CHUNK];
         let mut at = from;
         loop {
             let count = self.scheme.split(text, at, &mut ends);
             let mut start = at;
-            for (end, slot) in ends[..count].iter().zip(&mut keys) {
-                if end - start <= SHORT {
-                    let key = cache::key(bytes, start, *end);
-                    let hash = cache::hash(key);
-                    worker.cache.prefetch(hash);
-                    *slot = (key, hash);
-                } else {
-                    *slot = (0, 0);
-                }
-                start = *end;
+            for (&end, key) in ends[..count].iter().zip(&mut keys) {
+                *key = Key::new(bytes, start, end);
+                worker.cache.prefetch(*key);
+                start = end;
             }
-            for (&end, &(key, hash)) in ends[..count].iter().zip(&keys) {
+            for (&end, &key) in ends[..count].iter().zip(&keys) {
                 let before = out.len();
-                if key == 0 {
-                    self.encode_long(worker, &bytes[at..end], out);
-                } else if let Some(ids) = worker.cache.get(key, hash) {
-                    let length = 1 + ids[1..].iter().map(|&id| usize::from(id != NONE)).sum::<usize>();
-                    out.reserve(INLINE);
-                    // SAFETY: there is room for four more, all four are written, and `length` is at most four.
-                    unsafe {
-                        out.as_mut_ptr().add(before).cast::<[u32; INLINE]>().write_unaligned(*ids);
-                        out.set_len(before + length);
+                let found = if key.is_none() { Found::Missing } else { worker.cache.get(key, || (at, end), bytes) };
+                match found {
+                    Found::Inline(ids, length) => {
+                        out.reserve(INLINE);
+                        // SAFETY: there is room for four more, all four are written, and `length` is at most four.
+                        unsafe {
+                            out.as_mut_ptr().add(before).cast::<[u32; INLINE]>().write_unaligned(*ids);
+                            out.set_len(before + length);
+                        }
                     }
-                } else {
-                    self.encode_missed(worker, &bytes[at..end], key, hash, out);
+                    Found::Stored(ids) => out.extend_from_slice(ids),
+                    Found::Missing => self.encode_missed(worker, &bytes[at..end], key, out),
                 }
                 if let Some(offsets) = offsets.as_deref_mut() {
                     let mut token_start = at;
@@ -362,32 +355,20 @@ impl Tokenizer {
     }
 
     #[inline(never)]
-    fn encode_missed(&self, worker: &mut Worker, piece: &[u8], key: u128, hash: u64, out: &mut Vec<u32>) {
+    fn encode_missed(&self, worker: &mut Worker, piece: &[u8], key: Key, out: &mut Vec<u32>) {
         let before = out.len();
-        self.encode_piece(worker, piece, out);
-        worker.cache.insert(key, hash, &out[before..]);
+        self.encode_piece(worker, piece, key, out);
+        worker.cache.insert(key, piece, &out[before..], &self.vocabulary);
     }
 
-    #[inline(never)]
-    fn encode_long(&self, worker: &mut Worker, piece: &[u8], out: &mut Vec<u32>) {
-        if let Some(ids) = worker.cache.get_long(piece) {
-            out.extend_from_slice(ids);
-            return;
-        }
-        let before = out.len();
-        self.encode_piece(worker, piece, out);
-        worker.cache.insert_long(piece, &out[before..]);
-    }
-
-    fn encode_piece(&self, worker: &mut Worker, piece: &[u8], out: &mut Vec<u32>) {
-        if self.vocabulary.whole_pieces() {
+    fn encode_piece(&self, worker: &mut Worker, piece: &[u8], key: Key, out: &mut Vec<u32>) {
+        // The cache has had every short token from the start, so a piece with a key that was missed is none.
+        if key.is_none() && self.vocabulary.whole_pieces() {
             if let Some(id) = self.vocabulary.id(piece) {
                 out.push(id);
                 return;
             }
         }
-        worker.missed.clear();
-        merge(&self.vocabulary, piece, &mut worker.scratch, &mut worker.missed);
-        out.extend_from_slice(&worker.missed);
+        merge(&self.vocabulary, piece, &mut worker.scratch, out);
     }
 }

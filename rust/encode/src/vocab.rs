@@ -2,6 +2,7 @@
 //! Knows neither split patterns nor special tokens.
 
 use crate::alphabet::Alphabet;
+use crate::backtrack::Backtrack;
 use crate::error::Error;
 pub use crate::pairs::Merge;
 use crate::pairs::MergeTable;
@@ -41,9 +42,12 @@ pub struct Vocabulary {
     byte_ids: [u32; 256],
     has_all_bytes: bool,
     merges: MergeTable,
+    num_ranks: usize,
     /// The merges of two single bytes, at `left * 256 + right`; rank [`NONE`] where there is none. Filled only where
     /// every byte has a token.
     byte_merges: Vec<Merge>,
+    /// There for vocabularies as training makes them.
+    backtrack: Option<Backtrack>,
     /// A piece that is a token is that token, whatever the merges say.
     whole_pieces: bool,
 }
@@ -58,6 +62,7 @@ impl Vocabulary {
 
     fn with_merges(mut self, merges: &[(u32, u32)]) -> Result<Self, Error> {
         let mut table = MergeTable::with_capacity(merges.len());
+        let mut results = Vec::with_capacity(merges.len());
         let mut joined = Vec::new();
         for (rank, &(left, right)) in merges.iter().enumerate() {
             joined.clear();
@@ -71,8 +76,12 @@ impl Vocabulary {
                 });
             };
             table.insert(left, right, Merge { rank: rank as u32, id });
+            results.push((left, right, id));
         }
-        self.set_merges(table);
+        if self.has_all_bytes {
+            self.backtrack = Backtrack::new(&self.tokens(), &results, &table);
+        }
+        self.set_merges(table, merges.len());
         Ok(self)
     }
 
@@ -113,10 +122,21 @@ impl Vocabulary {
         if let Some(byte) = this.byte_ids.iter().position(|&id| id == NONE) {
             return Err(Error::MissingByte(byte as u8));
         }
+        let mut table = MergeTable::with_capacity(tokens.len());
+        this.backtrack = Backtrack::from_ranks(&this.tokens(), |token| this.id(token), &mut table);
+        if this.backtrack.is_none() {
+            table = this.all_pairs();
+        }
+        this.set_merges(table, tokens.len());
+        Ok(this)
+    }
+
+    /// Every pair of tokens whose bytes together are a token.
+    fn all_pairs(&self) -> MergeTable {
         let mut pairs = Vec::new();
-        for (rank, token) in tokens.iter().enumerate() {
+        for (rank, token) in self.tokens().iter().enumerate() {
             for middle in 1..token.len() {
-                if let (Some(left), Some(right)) = (this.id(&token[..middle]), this.id(&token[middle..])) {
+                if let (Some(left), Some(right)) = (self.id(&token[..middle]), self.id(&token[middle..])) {
                     pairs.push((left, right, rank as u32));
                 }
             }
@@ -125,8 +145,11 @@ impl Vocabulary {
         for (left, right, rank) in pairs {
             table.insert(left, right, Merge { rank, id: rank });
         }
-        this.set_merges(table);
-        Ok(this)
+        table
+    }
+
+    fn tokens(&self) -> Vec<&[u8]> {
+        (0..self.len() as u32).map(|id| self.token(id).unwrap_or_default()).collect()
     }
 
     fn without_merges(tokens: &[Vec<u8>], whole_pieces: bool) -> Self {
@@ -144,8 +167,10 @@ impl Vocabulary {
             slots,
             byte_ids: [NONE; 256],
             has_all_bytes: false,
-            byte_merges: vec![Merge { rank: NONE, id: NONE }; 1 << 16],
             merges: MergeTable::with_capacity(0),
+            num_ranks: 0,
+            byte_merges: Vec::new(),
+            backtrack: None,
             whole_pieces,
         };
         for (id, token) in tokens.iter().enumerate() {
@@ -160,17 +185,12 @@ impl Vocabulary {
         this
     }
 
-    fn set_merges(&mut self, table: MergeTable) {
-        self.merges = table;
-        if !self.has_all_bytes {
-            return;
-        }
-        for left in 0..256 {
-            for right in 0..256 {
-                if let Some(merge) = self.merges.get(self.byte_ids[left], self.byte_ids[right]) {
-                    self.byte_merges[left * 256 + right] = merge;
-                }
-            }
+    fn set_merges(&mut self, table: MergeTable, num_ranks: usize) {
+        (self.merges, self.num_ranks) = (table, num_ranks);
+        if self.has_all_bytes {
+            let merge = |index: usize| self.merges.get(self.byte_ids[index >> 8], self.byte_ids[index & 255]);
+            self.byte_merges =
+                (0..1 << 16).map(|index| merge(index).unwrap_or(Merge { rank: NONE, id: NONE })).collect();
         }
     }
 
@@ -244,9 +264,20 @@ impl Vocabulary {
         self.has_all_bytes
     }
 
+    /// The way around merging, where the vocabulary allows it.
+    #[inline(always)]
+    pub(crate) fn backtrack(&self) -> Option<(&Backtrack, &MergeTable)> {
+        self.backtrack.as_ref().map(|backtrack| (backtrack, &self.merges))
+    }
+
+    /// One more than the highest rank.
+    pub(crate) fn num_ranks(&self) -> usize {
+        self.num_ranks
+    }
+
     /// What two bytes merge into; rank [`NONE`] if they do not.
     #[inline(always)]
-    pub fn merge_bytes(&self, left: u8, right: u8) -> Merge {
+    pub(crate) fn merge_bytes(&self, left: u8, right: u8) -> Merge {
         self.byte_merges[left as usize * 256 + right as usize]
     }
 
@@ -256,6 +287,12 @@ impl Vocabulary {
         self.merges.get(left, right)
     }
 
+    /// Whether a piece with the bytes of this token is this token, as far as is known without merging.
+    pub(crate) fn is_own_encoding(&self, id: u32) -> bool {
+        let known = self.whole_pieces || self.backtrack.as_ref().is_some_and(|backtrack| backtrack.makes(id));
+        known && self.token(id).is_some_and(|token| !token.is_empty() && self.id(token) == Some(id))
+    }
+
     /// Whether a piece that is a token skips the merges.
     pub fn whole_pieces(&self) -> bool {
         self.whole_pieces
@@ -263,12 +300,12 @@ impl Vocabulary {
 
     /// The merges in order of rank, each pair of ids once.
     ///
-    /// For a vocabulary of ranks the pair of a token is what merging its bytes leaves just before the last step.
+    /// Where ranks allow several pairs for a token, its pair is what merging its bytes leaves just before the last step.
     pub fn merges_in_order(&self) -> Vec<(u32, u32)> {
         let mut all: Vec<(u32, u32, u32)> =
             self.merges.iter().map(|(left, right, merge)| (merge.rank, left, right)).collect();
         all.sort_unstable();
-        if !self.ranks_are_ids() {
+        if self.backtrack.is_some() || !self.ranks_are_ids() {
             return all.into_iter().map(|(_, left, right)| (left, right)).collect();
         }
         let mut scratch = crate::merge::Scratch::default();

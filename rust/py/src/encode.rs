@@ -14,6 +14,7 @@ use highrise_encode::tokenizer::Offsets;
 use highrise_encode::{Allowed, Error, Scheme, SpecialToken, Tokenizer, Vocabulary};
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
@@ -111,7 +112,15 @@ impl BytePairTokenizer {
         let integers = self.integers.get_or_try_init(py, || {
             (0..self.inner.vocab_size() as u32).map(|id| Ok::<_, PyErr>(id.into_pyobject(py)?.unbind())).collect()
         })?;
-        PyList::new(py, ids.iter().map(|&id| integers[id as usize].bind(py)))
+        // SAFETY: the list is new, nobody else has seen it, and every place gets a reference of its own before it is shown.
+        unsafe {
+            let list = Bound::from_owned_ptr_or_err(py, ffi::PyList_New(ids.len() as ffi::Py_ssize_t))?;
+            let places = (*list.as_ptr().cast::<ffi::PyListObject>()).ob_item;
+            for (index, &id) in ids.iter().enumerate() {
+                places.add(index).write(integers[id as usize].clone_ref(py).into_ptr());
+            }
+            Ok(list.cast_into_unchecked())
+        }
     }
 }
 
