@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from highrise.train.config import TrainConfig
+from highrise.train.threads import wait_briefly
 
 if TYPE_CHECKING:
     from highrise.train.model import Decoder
     from highrise.train.weights_io import load_decoder, save_decoder
 
 __all__ = ["Decoder", "TrainConfig", "load_decoder", "save_decoder"]
+
+wait_briefly()
 
 _HOMES = {"Decoder": "model", "load_decoder": "weights_io", "save_decoder": "weights_io"}
 
