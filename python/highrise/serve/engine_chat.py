@@ -159,12 +159,17 @@ class EngineChat:
             ids = [*ids, *self._inputs.tokenizer.encode(forced, special="all")]
         room = self._inputs.room(ids, "messages")
         wanted = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
-        sampling = sampling_of(
-            request,
-            max_tokens=room if wanted is None else min(wanted, room),
-            logprobs=(request.top_logprobs or 0) if request.logprobs else None,
-            stop_ids=prompt.stop_ids,
-        )
+        try:
+            sampling = sampling_of(
+                request,
+                max_tokens=room if wanted is None else min(wanted, room),
+                logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+                stop_ids=prompt.stop_ids,
+                vocab_size=self._inputs.tokenizer.vocab_size,
+            )
+        except ApiError as error:
+            newer = {} if request.max_completion_tokens is None else {"max_tokens": "max_completion_tokens"}
+            raise error.renamed({"logprobs": "top_logprobs", **newer}) from error
         special = self._inputs.tokenizer.special_tokens
         grammar = with_tools(request, grammar_of(request), forced=forced, special_tokens=special)
         constraint = await self._inputs.constraint(grammar)

@@ -114,7 +114,7 @@ class EngineCompletions:
         else:
             prompts = [self._inputs.ids(prompt) for prompt in split_prompts(request.prompt, "prompt")]
         echo = [self._inputs.tokenizer.decode(ids) for ids in prompts] if request.echo else []
-        if not echo and request.suffix is None and isinstance(request.prompt, str) and not prompts[0]:
+        if not all(prompts):
             raise ApiError("The prompt is empty; there is nothing to continue.", param="prompt")
         self._generation.check_room(len(prompts) * per_prompt)
         constraint = await self._inputs.constraint(grammar_of(request))
@@ -127,6 +127,7 @@ class EngineCompletions:
                 logprobs=request.logprobs,
                 echo=bool(request.echo),
                 stop_ids=stop_ids,
+                vocab_size=self._inputs.tokenizer.vocab_size,
             )
             priority = Priority.TYPING if request.suffix is not None else Priority.CHAT
             streams += self._generation.start(

@@ -13,12 +13,18 @@ import msgspec
 from highrise.serve.engine_inputs import EngineInputs
 from highrise.serve.generation import Generation, merge, num_choices, sampling_of
 from highrise.serve.infill import InfillStop
-from highrise.serve.protocol import InfillAnswer, InfillRequest, InfillSettings, InfillTimings, SamplingFields
+from highrise.serve.protocol import ApiError, InfillAnswer, InfillRequest, InfillSettings, InfillTimings, SamplingFields
 from highrise.serve.request import Output, Priority
 
 __all__ = ["EngineInfill"]
 
 _DEFAULT_TOKENS = 128
+_THEIR_NAMES = {
+    "max_tokens": "n_predict",
+    "n": "n_cmpl",
+    "repetition_penalty": "repeat_penalty",
+    "suffix": "input_suffix",
+}
 
 
 class EngineInfill:
@@ -41,8 +47,16 @@ class EngineInfill:
 
     def stream(self, request: InfillRequest) -> AsyncGenerator[InfillAnswer, None]:
         """The same in pieces; what is wrong with the request is refused at once."""
+        try:
+            return self._begin(request)
+        except ApiError as error:
+            raise error.renamed(_THEIR_NAMES) from error
+
+    def _begin(self, request: InfillRequest) -> AsyncGenerator[InfillAnswer, None]:
         self._inputs.check_model(request.model)
-        wanted = request.n_predict if request.n_predict is not None and request.n_predict >= 0 else _DEFAULT_TOKENS
+        wanted = min(_DEFAULT_TOKENS, self._inputs.max_context // 4)
+        if request.n_predict is not None and request.n_predict >= 0:
+            wanted = request.n_predict
         extra = [(piece.filename, piece.text) for piece in request.input_extra or ()]
         prompt, truncated = self._inputs.middle(
             request.input_prefix + (request.prompt or ""),
@@ -66,7 +80,12 @@ class EngineInfill:
         )
         ids = prompt.ids
         room = self._inputs.room(ids, "input_prefix")
-        sampling = sampling_of(fields, max_tokens=min(wanted, room), stop_ids=prompt.stop_ids)
+        sampling = sampling_of(
+            fields,
+            max_tokens=min(wanted, room),
+            stop_ids=prompt.stop_ids,
+            vocab_size=self._inputs.tokenizer.vocab_size,
+        )
         streams = self._generation.start(ids, sampling, count=num_choices(fields), priority=Priority.TYPING)
         return self._stream(request, ids, truncated, streams)
 

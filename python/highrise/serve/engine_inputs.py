@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["EngineInputs"]
 
 
+_MAX_NAME = 512
+
+
 class EngineInputs:
     """What every route asks of an engine before it generates; `names` are the model names that are accepted."""
 
@@ -67,7 +70,11 @@ class EngineInputs:
             raise ApiError(
                 f"The model '{self.name}' was not made to fill in a middle.", param="suffix", code="infill_unsupported"
             )
-        budget = self.max_context - max_tokens - 32 - sum(self.count(one) for one in (path, repository) if one)
+        names = {"path": self.count(path or ""), "repository": self.count(repository or "")}
+        for param, length in names.items():
+            if length > _MAX_NAME:
+                raise ApiError(f"'{param}' has {length} tokens; at most {_MAX_NAME} are read.", param=param)
+        budget = self.max_context - max_tokens - 32 - sum(names.values())
         if budget < 32:
             raise self._too_long(max_tokens, "max_tokens")
         window = fit(prefix, suffix, extra, budget=budget, count=self.count)

@@ -26,6 +26,7 @@ __all__ = ["Generation", "Piece", "merge", "num_choices", "sampling_of"]
 T = TypeVar("T")
 
 _MAX_CHOICES = 32
+_MAX_BIASES = 1024
 
 
 class Piece(NamedTuple):
@@ -48,6 +49,7 @@ def sampling_of(
     logprobs: int | None = None,
     echo: bool = False,
     stop_ids: Sequence[int] = (),
+    vocab_size: int,
 ) -> Sampling:
     """The engine's sampling of a wire request; a value out of range is an `ApiError` that names the field.
 
@@ -56,11 +58,6 @@ def sampling_of(
     _refuse_unsupported(request)
     ends = () if request.ignore_eos else tuple(stop_ids)
     stop = [request.stop] if isinstance(request.stop, str) else list(request.stop or ())
-    bias: dict[int, float] = {}
-    for token, value in (request.logit_bias or {}).items():
-        if not token.isdigit():
-            raise ApiError(f"'logit_bias' names the token '{token}'; its keys must be token ids.", param="logit_bias")
-        bias[int(token)] = value
     try:
         return Sampling(
             temperature=_or(request.temperature, 1.0),
@@ -78,12 +75,29 @@ def sampling_of(
             ignore_eos=bool(request.ignore_eos),
             logprobs=logprobs,
             echo=echo,
-            logit_bias=bias,
+            logit_bias=_bias_of(request, vocab_size),
         )
     except InputError as error:
         name = str(error).split()[0]
         param = name if name in Sampling.__struct_fields__ else "stop" if " stop string" in str(error) else None
         raise ApiError(f"Invalid value: {error}.", param=param) from error
+
+
+def _bias_of(request: SamplingFields, vocab_size: int) -> dict[int, float]:
+    given = request.logit_bias or {}
+    if len(given) > _MAX_BIASES:
+        raise ApiError(
+            f"'logit_bias' names {len(given)} tokens; at most {_MAX_BIASES} are allowed.", param="logit_bias"
+        )
+    bias: dict[int, float] = {}
+    for token, value in given.items():
+        if not (token.isascii() and token.isdigit() and int(token) < vocab_size):
+            raise ApiError(
+                f"'logit_bias' names the token '{token}'; its keys must be token ids below {vocab_size}.",
+                param="logit_bias",
+            )
+        bias[int(token)] = value
+    return bias
 
 
 def _or(value: T | None, default: T) -> T:

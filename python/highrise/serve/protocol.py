@@ -87,6 +87,14 @@ class ApiError(Exception):
         self.code = code
         self.headers = headers or {}
 
+    def renamed(self, names: dict[str, str]) -> ApiError:
+        """The same about the field that the client called otherwise; `names` are ours and theirs."""
+        theirs = names.get(self.param or "")
+        if theirs is None or self.param is None:
+            return self
+        message = re.sub(rf"\b{self.param}\b", theirs, self.message)
+        return ApiError(message, status=self.status, type=self.type, param=theirs, code=self.code, headers=self.headers)
+
     def body(self) -> bytes:
         """The answer's body, also the data of an error in the middle of a stream."""
         return encode(ErrorAnswer(ErrorBody(message=self.message, type=self.type, param=self.param, code=self.code)))
@@ -581,7 +589,7 @@ def decode(body: bytes, kind: type[T]) -> T:
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
-        value: T = decoder.decode(body)
+        value: T = decoder.decode(_whole_characters(body))
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
         param = path.rstrip("`").lstrip(".") or None
@@ -594,6 +602,20 @@ def decode(body: bytes, kind: type[T]) -> T:
     except RecursionError as error:
         raise ApiError("The body of the request is nested too deeply.", code="invalid_json") from error
     return value
+
+
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+
+def _whole_characters(body: bytes) -> bytes:
+    """Half of a surrogate pair becomes U+FFFD: editors that cut a text between two UTF-16 units send such halves."""
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return body
+
+    return _ESCAPE.sub(lambda found: b"\\ufffd" if found["half"] else found[0], body)
 
 
 def encode_floats(vector: Sequence[float], form: str) -> list[float] | str:
