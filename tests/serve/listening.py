@@ -6,22 +6,24 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import uvicorn
 from litestar import Litestar
 
-from highrise.serve.server import address_of, bind
+from highrise.serve.server import address_of, bind, server_config
 
 HTTP = httpx.Client(timeout=60)
 """One client for all tests: making one loads certificates, which takes longer than most of them."""
 
 
 @contextlib.contextmanager
-def listening(app: Litestar) -> Iterator[str]:
-    """The base URL of `app` while the block runs."""
+def listening(app: Litestar, **options: Any) -> Iterator[str]:
+    """The base URL of `app` while the block runs; `options` are those of `server_config`."""
     listener = bind("127.0.0.1", 0)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="on")
+    config = server_config(app, **options)
+    config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -75,6 +75,7 @@ class EngineBackend:
         inputs = EngineInputs(engine, name=self.name, names={"", self.name, engine.name, *aliases})
         generation = Generation(runner, self.metrics, max_waiting=max_waiting)
         self._inputs = inputs
+        self._generation = generation
         self._completions = EngineCompletions(inputs, generation)
         self._chat = EngineChat(inputs, generation)
         self._infill = EngineInfill(inputs, generation)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import socket
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from highrise.core.errors import InputError
+from highrise.serve.connection import PatientProtocol
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp
 
-__all__ = ["address_of", "bind", "run_app"]
+__all__ = ["address_of", "bind", "run_app", "server_config"]
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -48,8 +50,18 @@ def address_of(listener: socket.socket) -> str:
 
 def run_app(app: ASGIApp, listener: socket.socket, *, on_ready: Callable[[], None] | None = None) -> None:
     """Serve `app` until SIGINT or SIGTERM; streams in flight get three seconds to end."""
-    config = uvicorn.Config(
+    server = _Server(server_config(app), on_ready)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down
+        server.run(sockets=[listener])
+
+
+def server_config(app: ASGIApp, *, request_timeout: float = 60.0) -> uvicorn.Config:
+    """uvicorn's configuration; a request that takes longer than `request_timeout` seconds to arrive is cut off."""
+    protocol = functools.partial(PatientProtocol, request_timeout=request_timeout)
+    return uvicorn.Config(
         app,
+        http=protocol,  # type: ignore[arg-type]
+        ws="none",
         log_level=logging.WARNING,
         access_log=False,
         server_header=False,
@@ -57,9 +69,6 @@ def run_app(app: ASGIApp, listener: socket.socket, *, on_ready: Callable[[], Non
         timeout_graceful_shutdown=3,
         lifespan="on",
     )
-    server = _Server(config, on_ready)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down
-        server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
