@@ -1,6 +1,6 @@
 """Floor 6, request: what goes into the engine and what comes out, token by token.
 
-Knows neither the wire (`serve/protocol.py`) nor the engine. Every value is checked once, here, by a sentence with
+Knows neither the wire (`serve/protocol/`) nor the engine. Every value is checked once, here, by a sentence with
 its name.
 """
 
