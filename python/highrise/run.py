@@ -51,7 +51,13 @@ def serve_assistant(assistant: Assistant, *, check_only: bool) -> int:
                 threading.Thread(target=ask, name="check", daemon=True).start()
 
         with contextlib.suppress(KeyboardInterrupt):
-            run_app(app, listener, on_ready=ready)
+            run_app(
+                app,
+                listener,
+                on_ready=ready,
+                log_format=assistant.serve.log_format,
+                drain_seconds=assistant.serve.drain_seconds,
+            )
     for failure in failures:
         say(f"highrise: {failure}")
     return 1 if failures else 0

@@ -91,7 +91,7 @@ class ScriptedRunner:
     alive: bool = True
 
     def stats(self) -> Any:
-        return SimpleNamespace(num_running=1, num_waiting=0, page_usage=0.5)
+        return SimpleNamespace(num_running=1, num_waiting=0, page_usage=0.5, num_preemptions=2)
 
     def close(self) -> None:
         self.alive = False

@@ -334,7 +334,9 @@ def test_request_id_comes_back(url: str) -> None:
             "response_format",
             None,
         ),
-        ("/v1/completions", {"prompt": "a", "best_of": 3}, 400, "best_of", None),
+        ("/v1/completions", {"prompt": "a", "n": 3, "best_of": 2}, 400, "best_of", None),
+        ("/v1/completions", {"prompt": "a", "best_of": 3, "stream": True}, 400, "best_of", None),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}], "best_of": 3}, 400, "best_of", None),
         (
             "/v1/chat/completions",
             {"messages": [{"role": "user", "content": "a"}], "top_logprobs": 2},

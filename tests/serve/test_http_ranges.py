@@ -59,7 +59,7 @@ def cases() -> Iterator[tuple[str, str]]:
             yield route, field.encode_name
 
 
-@pytest.mark.parametrize(("route", "field"), cases())
+@pytest.mark.parametrize(("route", "field"), list(cases()))
 def test_any_value_is_answered_or_refused_by_the_name_of_its_field(
     http: httpx.Client, backend: EngineBackend, route: str, field: str
 ) -> None:
@@ -81,6 +81,31 @@ def test_any_value_is_answered_or_refused_by_the_name_of_its_field(
     assert backend.runner.alive
     stats = backend.runner.stats()
     assert stats.num_free_pages == stats.num_pages
+
+
+def test_the_best_of_several_answers_are_the_likeliest(http: httpx.Client) -> None:
+    asked = {"prompt": ["Hi", "Ho"], "max_tokens": 8, "seed": 7, "logprobs": 0, "ignore_eos": True}
+
+    def means(answer: httpx.Response) -> list[tuple[float, str]]:
+        return [(sum(choice["logprobs"]["token_logprobs"]) / 8, choice["text"]) for choice in answer.json()["choices"]]
+
+    every = means(http.post("/v1/completions", json={**asked, "n": 5}))
+    best = means(http.post("/v1/completions", json={**asked, "n": 2, "best_of": 5}))
+    assert best == sorted(every[:5], reverse=True)[:2] + sorted(every[5:], reverse=True)[:2]
+    plain = http.post("/v1/completions", json={**asked, "logprobs": None, "best_of": 5}).json()
+    assert [choice["text"] for choice in plain["choices"]] == [best[0][1], best[2][1]]
+    assert all(choice["logprobs"] is None for choice in plain["choices"])
+    assert plain["usage"]["completion_tokens"] == 80
+
+
+def test_min_tokens_holds_the_end_back(http: httpx.Client) -> None:
+    body = {"prompt": "Hi", "max_tokens": 30, "temperature": 2, "logit_bias": {"95": 100}}
+    assert http.post("/v1/completions", json=body).json()["usage"]["completion_tokens"] == 1
+    held = http.post("/v1/completions", json={**body, "min_tokens": 12}).json()
+    assert held["usage"]["completion_tokens"] == 13
+    assert held["choices"][0]["finish_reason"] == "stop"
+    by_id = http.post("/v1/completions", json={**body, "logit_bias": {"7": 100}, "stop_token_ids": [7]}).json()
+    assert by_id["usage"]["completion_tokens"] == 1
 
 
 @pytest.mark.parametrize("length", [0, 1, 118, 119, 120, 121])

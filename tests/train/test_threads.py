@@ -20,7 +20,9 @@ import pytest
 )
 def test_waiting_threads_sleep_soon(module: str, given: dict[str, str], expected: str) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP_", "OMP_"))}
-    program = f"import os, sys, highrise.{module}; assert 'torch' not in sys.modules; print(os.getenv('GOMP_SPINCOUNT'))"
+    program = (
+        f"import os, sys, highrise.{module}; assert 'torch' not in sys.modules; print(os.getenv('GOMP_SPINCOUNT'))"
+    )
     finished = subprocess.run(
         [sys.executable, "-c", program], env=inherited | given, capture_output=True, text=True, check=True
     )

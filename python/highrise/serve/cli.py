@@ -32,6 +32,9 @@ def serve(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         max_context=arguments.max_context,
         max_waiting=arguments.max_waiting,
+        answer_timeout=arguments.answer_timeout,
+        drain=arguments.drain,
+        log_format=arguments.log_format,
     )
     with bind(config.host, config.port) as listener:
         started = time.monotonic()
@@ -40,7 +43,13 @@ def serve(arguments: argparse.Namespace) -> int:
         backend = open_engine_backend(arguments.model, config, adapter=adapter, embedder=embedder, name=arguments.name)
         url = address_of(listener)
         say(f"{backend.name}: weights {config.weights}, context {backend.max_context:,} tokens")
-        run_app(serve_app(backend), listener, on_ready=lambda: _ready(url, time.monotonic() - started))
+        run_app(
+            serve_app(backend),
+            listener,
+            on_ready=lambda: _ready(url, time.monotonic() - started),
+            log_format=config.log_format,
+            drain_seconds=config.drain_seconds,
+        )
     return 0
 
 
@@ -87,6 +96,7 @@ def open_engine_backend(
         aliases=(str(model),) if aliases is None else aliases,
         embedder=embedder,
         max_waiting=config.max_waiting,
+        answer_seconds=config.answer_seconds,
     )
 
 

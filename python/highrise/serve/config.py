@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from highrise.core.config import Config
+from highrise.core.config import Config, parse_duration
 from highrise.core.errors import ConfigError
 
 __all__ = ["ServeConfig"]
@@ -37,6 +37,12 @@ class ServeConfig(Config, frozen=True, kw_only=True):
     """Requests computed at the same time."""
     max_waiting: int = 256
     """Requests that may wait; more are refused with 429."""
+    answer_timeout: str | None = None
+    """Longest time of one answer, such as "10 min": it then ends as it is. None sets no limit."""
+    drain: str = "30 s"
+    """At SIGTERM new requests are refused, and those in flight may take so long to finish."""
+    log_format: Literal["none", "text", "json"] = "none"
+    """One line a request on the standard output; never with a word of a prompt or an answer."""
     upstream: str | None = None
     """Base URL of an OpenAI-compatible server to use in place of the own engine."""
 
@@ -52,8 +58,23 @@ class ServeConfig(Config, frozen=True, kw_only=True):
                 raise ConfigError(f"{name} is {value}; it must be at least 1, or left out to be derived")
         if self.threads is not None and self.threads > _MAX_THREADS:
             raise ConfigError(f"threads is {self.threads}; it may be at most {_MAX_THREADS}")
+        for name in ("answer_timeout", "drain"):
+            if getattr(self, name) is not None:
+                parse_duration(getattr(self, name), where=f"serve.{name}")
         if self.cache_memory is not None:
             parse_bytes(self.cache_memory, where="cache_memory")
+
+    @property
+    def answer_seconds(self) -> float | None:
+        """`answer_timeout` in seconds."""
+        return (
+            None if self.answer_timeout is None else parse_duration(self.answer_timeout, where="serve.answer_timeout")
+        )
+
+    @property
+    def drain_seconds(self) -> float:
+        """`drain` in seconds."""
+        return parse_duration(self.drain, where="serve.drain")
 
 
 _UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}

@@ -64,6 +64,7 @@ class EngineBackend:
         aliases: Sequence[str] = (),
         embedder: Embedder | None = None,
         max_waiting: int = 256,
+        answer_seconds: float | None = None,
     ) -> None:
         self.engine = engine
         self.runner = runner
@@ -71,9 +72,10 @@ class EngineBackend:
         self.embedder = embedder
         self.metrics = Metrics(self.name)
         self.metrics.refresh_with(self._refresh_gauges)
+        self._preemptions_told = 0
         self._created = now()
         inputs = EngineInputs(engine, name=self.name, names={"", self.name, engine.name, *aliases})
-        generation = Generation(runner, self.metrics, max_waiting=max_waiting)
+        generation = Generation(runner, self.metrics, max_waiting=max_waiting, answer_seconds=answer_seconds)
         self._inputs = inputs
         self._generation = generation
         self._completions = EngineCompletions(inputs, generation)
@@ -123,6 +125,8 @@ class EngineBackend:
         self.metrics.running.set(stats.num_running)
         self.metrics.waiting.set(stats.num_waiting)
         self.metrics.cache_usage.set(stats.page_usage)
+        self.metrics.preemptions.inc(stats.num_preemptions - self._preemptions_told)
+        self._preemptions_told = stats.num_preemptions
 
     # --------------------------------------------------------------------------------------------------- generation
 

@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from highrise.core.errors import HighriseError
 from highrise.serve.engine_inputs import EngineInputs
-from highrise.serve.generation import Generation, merge, num_choices, sampling_of
+from highrise.serve.generation import Generation, merge, num_choices, num_tries, sampling_of
 from highrise.serve.grammar import grammar_of, with_tools
 from highrise.serve.protocol import (
     ApiError,
@@ -148,6 +148,8 @@ class EngineChat:
             raise ApiError("'messages' is empty; there is nothing to answer.", param="messages")
         if request.top_logprobs is not None and not request.logprobs:
             raise ApiError("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
+        if num_tries(request) != num_choices(request):
+            raise ApiError("'best_of' is a field of /v1/completions; ask for 'n' answers here.", param="best_of")
         tools, forced = tools_of(request)
         messages = [plain_message(message, place) for place, message in enumerate(request.messages)]
         try:
@@ -174,7 +176,12 @@ class EngineChat:
         grammar = with_tools(request, grammar_of(request), forced=forced, special_tokens=special)
         constraint = await self._inputs.constraint(grammar)
         streams = self._generation.start(
-            ids, sampling, count=num_choices(request), priority=request.priority or 0, constraint=constraint
+            ids,
+            sampling,
+            count=num_choices(request),
+            priority=request.priority or 0,
+            constraint=constraint,
+            timeout=request.timeout,
         )
         readers = None
         if tools is not None:

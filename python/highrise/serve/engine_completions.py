@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from highrise.serve.engine_inputs import EngineInputs
-from highrise.serve.generation import Generation, Piece, merge, num_choices, sampling_of
+from highrise.serve.generation import Generation, Piece, merge, num_choices, num_tries, sampling_of
 from highrise.serve.grammar import grammar_of
 from highrise.serve.protocol import ApiError, Completion, CompletionChoice, CompletionRequest, new_id, now
 from highrise.serve.request import Output, Priority
@@ -39,6 +39,32 @@ class _Work(msgspec.Struct, kw_only=True):
         return merge(self.streams)
 
 
+class _Mean:
+    """Mean log-probability of an answer's tokens."""
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._count = 0
+
+    def add(self, output: Output) -> None:
+        for one in output.logprobs or ():
+            self._sum += one.logprob
+            self._count += 1
+
+    def value(self) -> float:
+        return self._sum / max(self._count, 1)
+
+
+def _kept(scores: list[_Mean], tries: int, wanted: int) -> list[int]:
+    """Of each prompt's `tries` answers the `wanted` likeliest, best first; all in their order when all are wanted."""
+    if tries == wanted:
+        return list(range(len(scores)))
+    kept: list[int] = []
+    for start in range(0, len(scores), tries):
+        kept += sorted(range(start, start + tries), key=lambda index: -scores[index].value())[:wanted]
+    return kept
+
+
 class EngineCompletions:
     """Answers completion requests."""
 
@@ -52,21 +78,23 @@ class EngineCompletions:
         work = await self._begin(request)
         texts = [""] * work.num_choices
         reasons: list[str | None] = [None] * work.num_choices
+        scores = [_Mean() for _ in texts]
         writers = [LegacyLogprobs(self._inputs.tokenizer) for _ in texts]
         usage = UsageCounter(work.prompts, work.per_prompt)
         async for index, output in work.pieces():
             piece = self._text(work, index, output, usage)
             texts[index] += piece
+            scores[index].add(output)
             writers[index].add(output, work.prompts[index // work.per_prompt])
             reasons[index] = output.finish_reason or reasons[index]
         choices = [
             CompletionChoice(
-                index=index,
-                text=text,
+                index=place,
+                text=texts[index],
                 logprobs=writers[index].take() if request.logprobs is not None else None,
                 finish_reason=wire_reason(reasons[index]),
             )
-            for index, text in enumerate(texts)
+            for place, index in enumerate(_kept(scores, work.per_prompt, num_choices(request)))
         ]
         return Completion(id=work.id, created=work.created, model=self._name, choices=choices, usage=usage.total())
 
@@ -103,7 +131,7 @@ class EngineCompletions:
 
     async def _begin(self, request: CompletionRequest) -> _Work:
         self._inputs.check_model(request.model)
-        per_prompt = num_choices(request)
+        per_prompt = num_tries(request)
         stop_ids: Sequence[int] = ()
         wanted = _DEFAULT_TOKENS if request.max_tokens is None else request.max_tokens
         if request.suffix is not None:
@@ -124,14 +152,19 @@ class EngineCompletions:
             sampling = sampling_of(
                 request,
                 max_tokens=min(wanted, room),
-                logprobs=request.logprobs,
+                logprobs=0 if request.logprobs is None and per_prompt > num_choices(request) else request.logprobs,
                 echo=bool(request.echo),
                 stop_ids=stop_ids,
                 vocab_size=self._inputs.tokenizer.vocab_size,
             )
             priority = Priority.TYPING if request.suffix is not None else Priority.CHAT
             streams += self._generation.start(
-                ids, sampling, count=per_prompt, priority=request.priority or priority, constraint=constraint
+                ids,
+                sampling,
+                count=per_prompt,
+                priority=request.priority or priority,
+                constraint=constraint,
+                timeout=request.timeout,
             )
         return _Work(
             id=new_id("cmpl"), created=now(), prompts=prompts, per_prompt=per_prompt, echo=echo, streams=streams

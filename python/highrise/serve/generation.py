@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
-from highrise.core.errors import InputError
+from highrise.core.errors import InputError, ServeError
 from highrise.serve.metrics import Metrics
 from highrise.serve.protocol import ApiError, SamplingFields, new_id
 from highrise.serve.request import Output, Request, Sampling
+from highrise.serve.request_log import note
 
 if TYPE_CHECKING:
     from highrise.serve.constraint import Constraint
     from highrise.serve.runner import EngineRunner
 
-__all__ = ["Generation", "Piece", "merge", "num_choices", "sampling_of"]
+__all__ = ["Generation", "Piece", "merge", "num_choices", "num_tries", "sampling_of"]
 
 T = TypeVar("T")
 
 _MAX_CHOICES = 32
 _MAX_BIASES = 1024
+_MAX_SECONDS = 86_400
 
 
 class Piece(NamedTuple):
@@ -34,12 +36,6 @@ class Piece(NamedTuple):
 
     choice: int
     output: Output
-
-
-def _refuse_unsupported(request: SamplingFields) -> None:
-    """What would change the answer and is not done here is refused, not passed over."""
-    if request.best_of not in (None, request.n or 1):
-        raise ApiError(f"'best_of' is {request.best_of} and 'n' is {request.n or 1}; they must agree.", param="best_of")
 
 
 def sampling_of(
@@ -55,7 +51,6 @@ def sampling_of(
 
     `stop_ids` are the prompt format's; they count as end of text, so `ignore_eos` switches them off.
     """
-    _refuse_unsupported(request)
     ends = () if request.ignore_eos else tuple(stop_ids)
     stop = [request.stop] if isinstance(request.stop, str) else list(request.stop or ())
     try:
@@ -112,16 +107,32 @@ def num_choices(request: SamplingFields) -> int:
     return count
 
 
+def num_tries(request: SamplingFields) -> int:
+    """`best_of` of the request: how many answers are made, of which the likeliest `n` are kept."""
+    count = num_choices(request)
+    tries = count if request.best_of is None else request.best_of
+    if not count <= tries <= _MAX_CHOICES:
+        raise ApiError(f"'best_of' is {tries}; it must lie between 'n' ({count}) and {_MAX_CHOICES}.", param="best_of")
+    if tries > count and request.stream:
+        raise ApiError(
+            "'best_of' above 'n' cannot be streamed: which answers are best shows at the end.", param="best_of"
+        )
+    return tries
+
+
 class Generation:
     """Sends requests to the engine's thread and reports each to the metrics.
 
     More than `max_waiting` requests at a time are refused with 429, so that a client backs off instead of piling up.
     """
 
-    def __init__(self, runner: EngineRunner, metrics: Metrics, *, max_waiting: int) -> None:
+    def __init__(
+        self, runner: EngineRunner, metrics: Metrics, *, max_waiting: int, answer_seconds: float | None = None
+    ) -> None:
         self._runner = runner
         self._metrics = metrics
         self._max_waiting = max_waiting
+        self._answer_seconds = answer_seconds
         self.in_flight = 0
 
     def check_room(self, count: int) -> None:
@@ -149,9 +160,14 @@ class Generation:
         count: int = 1,
         priority: int = 0,
         constraint: Constraint | None = None,
+        timeout: float | None = None,
     ) -> list[AsyncGenerator[Output, None]]:
-        """`count` streams over the same prompt; with a seed each choice gets its own."""
+        """`count` streams over the same prompt; with a seed each choice gets its own.
+
+        `timeout` seconds after the start an answer ends as it is, or is refused with 504 when it has not begun.
+        """
         self.check_room(count)
+        seconds = self._seconds(timeout)
         streams = []
         for index in range(count):
             own = sampling
@@ -164,14 +180,25 @@ class Generation:
                 priority=priority,
                 constraint=None if constraint is None else constraint.fresh(),
             )
-            streams.append(self._run(request))
+            streams.append(self._run(request, seconds))
         return streams
 
-    async def _run(self, request: Request) -> AsyncGenerator[Output, None]:
+    def _seconds(self, wanted: float | None) -> float | None:
+        """How long an answer may take: what the request says, at most what the server allows."""
+        if wanted is not None and not 0 < wanted <= _MAX_SECONDS:
+            raise ApiError(
+                f"'timeout' is {wanted:g}; it must be seconds above 0, at most {_MAX_SECONDS}.", param="timeout"
+            )
+        limits = [limit for limit in (wanted, self._answer_seconds) if limit is not None]
+        return min(limits) if limits else None
+
+    async def _run(self, request: Request, seconds: float | None) -> AsyncGenerator[Output, None]:
         timer = self._metrics.timer()
         prompt_tokens, cached, reason = len(request.prompt_ids), 0, "cancelled"
         self.in_flight += 1
         source = self._runner.generate(request)
+        if seconds is not None:
+            source = _within(source, seconds)
         try:
             async for output in source:
                 timer.tokens(output.num_generated - timer.generated)
@@ -179,11 +206,49 @@ class Generation:
                 if output.finish_reason is not None:
                     reason = output.finish_reason
                 yield output
+        except ServeError as error:
+            raise ApiError(
+                f"The engine has stopped: {error}.", status=503, type="server_error", code="engine_stopped"
+            ) from error
         finally:
             self.in_flight -= 1
             with contextlib.suppress(RuntimeError):
                 await source.aclose()
-            timer.end("abort" if reason == "cancelled" else reason, prompt_tokens=prompt_tokens, cached_tokens=cached)
+            reason = "abort" if reason == "cancelled" else reason
+            timer.end(reason, prompt_tokens=prompt_tokens, cached_tokens=cached)
+            note(
+                prompt_tokens=prompt_tokens,
+                cached_tokens=cached,
+                generated_tokens=timer.generated,
+                finish_reason=reason,
+            )
+
+
+async def _within(source: AsyncGenerator[Output, None], seconds: float) -> AsyncGenerator[Output, None]:
+    """`source` for so long; giving up on it frees its pages."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + seconds
+    last: Output | None = None
+    try:
+        while True:
+            try:
+                last = await asyncio.wait_for(anext(source), max(end - clock(), 0))
+            except StopAsyncIteration:
+                return
+            yield last
+    except TimeoutError:
+        if last is None:
+            raise ApiError(
+                f"The answer had not begun after {seconds:g} seconds; try again when less is running.",
+                status=504,
+                type="server_error",
+                code="deadline_exceeded",
+            ) from None
+        yield msgspec.structs.replace(
+            last, ids=(), text="", logprobs=None, prompt_logprobs=None, finish_reason="length"
+        )
+    finally:
+        await source.aclose()
 
 
 async def merge(streams: Sequence[AsyncGenerator[Output, None]]) -> AsyncGenerator[Piece, None]:

@@ -5,18 +5,24 @@ The socket is bound before anything is loaded, so that a port in use is found at
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import functools
 import logging
+import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from highrise.core.errors import InputError
+from highrise.core.progress import say
 from highrise.serve.connection import PatientProtocol
+from highrise.serve.gate import Gate
+from highrise.serve.request_log import LogFormat, RequestLog
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp
@@ -48,9 +54,18 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run_app(app: ASGIApp, listener: socket.socket, *, on_ready: Callable[[], None] | None = None) -> None:
-    """Serve `app` until SIGINT or SIGTERM; streams in flight get three seconds to end."""
-    server = _Server(server_config(app), on_ready)
+def run_app(
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None] | None = None,
+    log_format: LogFormat = "none",
+    drain_seconds: float = 30.0,
+) -> None:
+    """Serve `app` until SIGINT (streams in flight get three seconds) or SIGTERM (they get `drain_seconds`)."""
+    gate = Gate(app)
+    outer: ASGIApp = gate if log_format == "none" else RequestLog(gate, log_format)
+    server = _Server(server_config(outer), on_ready, gate, drain_seconds)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down
         server.run(sockets=[listener])
 
@@ -72,13 +87,39 @@ def server_config(app: ASGIApp, *, request_timeout: float = 60.0) -> uvicorn.Con
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which tells when it is ready."""
+    """uvicorn's server, which tells when it is ready, and drains at the first SIGTERM."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None] | None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_ready: Callable[[], None] | None, gate: Gate, drain_seconds: float
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._gate = gate
+        self._drain_seconds = drain_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        self._loop = asyncio.get_running_loop()
         if self.started and self._on_ready is not None:
             self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM drains, once; any other signal, or a second one, ends at once."""
+        if sig == signal.SIGTERM and self._loop is not None and not self._gate.draining:
+            self._gate.draining = True
+            self._loop.call_soon_threadsafe(self._begin_drain)
+        else:
+            super().handle_exit(sig, frame)
+
+    def _begin_drain(self) -> None:
+        if self._gate.in_flight:
+            say(f"draining: {self._gate.in_flight} requests may finish, at most {self._drain_seconds:g} s")
+        self._drain = asyncio.ensure_future(self._drained())
+
+    async def _drained(self) -> None:
+        left = await self._gate.drain(self._drain_seconds)
+        if left:
+            say(f"{left} requests did not finish in {self._drain_seconds:g} s and are cut off")
+        self.should_exit = True
