@@ -22,6 +22,7 @@ from highrise.core.errors import InputError
 from highrise.core.manifest import read_manifest
 from highrise.data import build as build_module
 from highrise.data.build import build_data, build_dataset, data_inputs
+from highrise.data.clean import Job
 from highrise.data.config import DataConfig
 from highrise.data.shards import SCHEMA, read_documents
 from tests.data.conftest import MakeRepository, module
@@ -42,6 +43,7 @@ def sources(make_repository: MakeRepository) -> tuple[str, str]:
         "keys.py": f'TOKEN = "{TOKEN}"\n',
         "package-lock.json": "{}",
         "LICENSE": (Path(__file__).parents[2] / "LICENSE").read_text("utf-8"),
+        "vendor/lib.py": module(77),
         "gpl.py": "# SPDX-License-Identifier: GPL-3.0-only\nx = 2\n",
         "big.txt": "word " * 60_000,
     }
@@ -63,10 +65,11 @@ def test_a_build_counts_every_file(sources: tuple[str, str], tmp_path: Path) -> 
     manifest, reused = build_data(config, tmp_path / "data")
     counts = manifest.counts
     assert not reused
-    assert counts["files"] == 55
+    assert counts["files"] == 56
     dropped = {name.removeprefix("dropped: "): n for name, n in counts.items() if name.startswith("dropped: ")}
     assert dropped == {
         "too large": 1, "empty": 1, "binary": 1, "generated": 1, "broken": 1, "duplicate": 1, "near duplicate": 1,
+        "vendored": 1,
     }  # fmt: skip
     assert counts["documents"] == counts["files"] - sum(dropped.values()) == counts["train"] + counts["validation"]
     assert counts["redactions"] == 1 and counts["validation"]
@@ -163,15 +166,16 @@ def test_near_duplicates_that_stay_are_on_one_side(make_repository: MakeReposito
 KILLED = """
 import sys, time
 from pathlib import Path
-from highrise.data import build, clean
+from highrise.data import build
+from highrise.data.clean import Job
 from highrise.data.config import DataConfig
 build._CHUNK_FILES = 4
-whole = build.clean_chunk
-def slow(chunk):
+whole = build.clean_jobs
+def slow(*arguments):
     time.sleep(0.05)
-    return whole(chunk)
-build.clean_chunk = slow
-build.build_data(DataConfig(sources=tuple(sys.argv[2:])), Path(sys.argv[1]))
+    return whole(*arguments)
+build.clean_jobs = slow
+build.build_data(DataConfig(sources=tuple(sys.argv[2:])), Path(sys.argv[1]), workers=0)
 """
 
 
@@ -194,16 +198,16 @@ def test_a_killed_build_resumes_to_the_same_bytes(
     for part in parts:
         pq.read_table(part)  # what carries a final name is whole
     cleaned: list[object] = []
-    whole = build_module.clean_chunk
+    whole = build_module.clean_jobs
 
-    def counted(chunk: object) -> object:
-        cleaned.append(chunk)
-        return whole(chunk)  # type: ignore[arg-type]
+    def counted(jobs: list[Job], config: DataConfig) -> object:
+        cleaned.append(jobs)
+        return whole(jobs, config)
 
-    monkeypatch.setattr(build_module, "clean_chunk", counted)
-    build_data(config, target)
+    monkeypatch.setattr(build_module, "clean_jobs", counted)
+    build_data(config, target, workers=0)
     assert digest(target) == digest(tmp_path / "whole")
-    assert len(cleaned) + len(parts) == 14  # 51 files and 4 files, four a chunk; no chunk was cleaned twice
+    assert len(cleaned) + len(parts) == 14  # 54 files that are not too large, four a chunk; no chunk was cleaned twice
 
 
 @pytest.mark.slow

@@ -208,7 +208,6 @@ def clean(path: str, data: bytes, **changes: object) -> Record:
     [
         ("a.py", b" \n\0", "empty"),
         ("a.bin", b"\x00\x01", "binary"),
-        ("vendor/a.py", b"x = 1", "vendored"),
         ("go.sum", b"x", "generated"),
         ("a.py", b"x = (", "broken"),
         ("a.py", b"x = 1", ""),

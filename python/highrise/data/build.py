@@ -9,26 +9,32 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pathspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from highrise.core.config import fingerprint
+from highrise.core.config import fingerprint, parse_duration
 from highrise.core.errors import InputError
 from highrise.core.manifest import Counts, Manifest, build_stage
 from highrise.core.progress import Progress
 from highrise.data.card import write_card
-from highrise.data.clean import CLEAN_SCHEMA, Chunk, Record, clean_chunk
+from highrise.data.clean import CLEAN_SCHEMA, Job, clean_jobs, content_key, rules
 from highrise.data.config import DataConfig
 from highrise.data.duplicates import Duplicates, deduplicate
-from highrise.data.licenses import UNKNOWN, RepositoryLicenses, is_license_file
+from highrise.data.filters import is_vendored
+from highrise.data.ledger import Ledger
+from highrise.data.licenses import UNKNOWN
+from highrise.data.pool import Pool
+from highrise.data.previous import Previous
+from highrise.data.readers import Limits
 from highrise.data.shards import SCHEMA, write_shards, write_table
-from highrise.data.sources import STDLIB, Source, fingerprint_source, open_sources
+from highrise.data.sources import Source, fingerprint_source, open_sources
 from highrise.data.split import Split, split_documents
+from highrise.data.stream import stream
 
 __all__ = ["build_data", "build_dataset", "data_inputs"]
 
@@ -54,7 +60,9 @@ def build_data(
         stage="data",
         config=config,
         inputs=inputs,
-        build=lambda out: build_dataset(config, out, workers=workers, sources=sources),
+        build=lambda out: build_dataset(
+            config, out, workers=workers, sources=sources, previous=folder if folder.exists() else None
+        ),
     )
 
 
@@ -65,110 +73,147 @@ def build_dataset(
     workers: int = 1,
     cache: Path | None = None,
     sources: list[Source] | None = None,
+    previous: Path | None = None,
 ) -> Counts:
     """Write `shards/`, `files.parquet` (what became of each file) and `DATACARD.md` into `out`; returns the counts.
 
-    `workers` processes clean files and as many threads look for duplicates; the result does not depend on it. With
-    more than one, the caller's script needs the usual `if __name__ == "__main__"` guard.
+    `workers` processes clean files and as many threads look for duplicates; the result does not depend on it. With 0
+    all is done in this process, which a crash of a native parser then ends; otherwise the caller's script needs the
+    usual `if __name__ == "__main__"` guard. What an earlier build in the folder `previous` found out is taken over.
     """
     sources = open_sources(config, cache=cache) if sources is None else sources
-    work = out / _WORK / fingerprint(config, {source.name: fingerprint_source(source) for source in sources})
-    chunks = [chunk for source in sources for chunk in _chunks(source, config)]
-    parts = [work / f"{number:05d}.parquet" for number in range(len(chunks))]
-    total = sum(file.size for source in sources for file in source.files)
-    with Progress("data: clean", unit="B", total=total) as progress:
-        _clean_all(chunks, parts, workers, progress)
-    files = pa.concat_tables([_skipped(sources), *(_read_part(part, text=False) for part in parts)])
-    kept = np.flatnonzero(files.column("reason").to_numpy(zero_copy_only=False) == "")
+    earlier = Previous(previous)
+    inputs = {source.name: fingerprint_source(source) for source in sources}
+    work = out / _WORK / fingerprint(config, rules(config), inputs, earlier.fingerprint)
+    ledger, parts = _clean_all(sources, config, work, workers, earlier)
+    cleaned = pa.concat_tables(
+        [CLEAN_SCHEMA.empty_table().drop_columns(["text"]), *(_read_part(p, text=False) for p in parts)]
+    )
+    kept = np.flatnonzero(cleaned.column("reason").to_numpy(zero_copy_only=False) == "")
     if not len(kept):
+        nothing = cleaned.append_column("cluster", pa.array([-1] * len(cleaned), pa.int64()))
+        files = ledger.table(nothing.append_column("split", pa.array([""] * len(cleaned), pa.string())), {})
         raise InputError(f"none of the {len(files)} files in {', '.join(config.sources)} is usable: {_reasons(files)}")
-    duplicates, relatives = _find_duplicates(config, files, kept, parts, workers)
-    files, split = _decide(config, files, kept, duplicates, relatives)
-    tables = _kept_tables(files, parts)
-    num_shards = write_shards(out, tables, shard_bytes=config.shard_bytes)
+    duplicates, relatives = _find_duplicates(config, cleaned, kept, parts, workers)
+    cleaned, split, winners = _decide(config, cleaned, kept, duplicates, relatives)
+    num_shards = write_shards(out, _kept_tables(cleaned, parts), shard_bytes=config.shard_bytes)
+    files = ledger.table(cleaned, winners)
     write_table(out / "files.parquet", files)
     counts = write_card(out, config, sources, files, split, duplicates, num_shards)
     shutil.rmtree(out / _WORK)
     return counts
 
 
-def _chunks(source: Source, config: DataConfig) -> Iterator[Chunk]:
-    """The files of a source in chunks of at most 256 files and 4 MB."""
-    found = RepositoryLicenses((file.path for file in source.files), lambda path: _read_small(source.root / path))
-    fallback = "PSF-2.0" if source.name == STDLIB else _license_above(source.root)
-    start = size = 0
-    for end in range(len(source.files) + 1):
-        last = end == len(source.files)
-        if end > start and (last or end - start == _CHUNK_FILES or size + source.files[end].size > _CHUNK_BYTES):
-            files = source.files[start:end]
-            yield Chunk(
+def _clean_all(
+    sources: list[Source], config: DataConfig, work: Path, workers: int, earlier: Previous
+) -> tuple[Ledger, list[Path]]:
+    """Stream every source once; equal files are cleaned once, in chunks of at most 256 files and 4 MB, each a part.
+
+    Which file stands in which part depends on the sources alone, so a build that was killed finds its parts again.
+    """
+    ledger = Ledger()
+    parts: list[Path] = []
+    seen: dict[str, int] = {}
+    jobs: list[Job] = []
+    size = 0
+    with (
+        Progress("data: clean", unit="B", total=_total(sources)) as progress,
+        Pool(config, workers=workers, timeout=_timeout(config), done=lambda _: None) as pool,
+    ):
+        for job in _triage(sources, config, ledger, seen, progress):
+            if jobs and (len(jobs) == _CHUNK_FILES or size + len(job.data) > _CHUNK_BYTES):
+                _clean(jobs, work, parts, pool, config, workers, earlier)
+                jobs, size = [], 0
+            jobs.append(job)
+            size += len(job.data)
+        if jobs:
+            _clean(jobs, work, parts, pool, config, workers, earlier)
+        pool.finish()
+    return ledger, parts
+
+
+def _clean(
+    jobs: list[Job], work: Path, parts: list[Path], pool: Pool, config: DataConfig, workers: int, earlier: Previous
+) -> None:
+    """Have one chunk cleaned, unless its part is there or all of it is known from an earlier build."""
+    part = work / f"{len(parts):05d}.parquet"
+    parts.append(part)
+    if part.exists():
+        return
+    for job in jobs:
+        job.done = earlier.find(job)
+        if job.done is not None:
+            job.data = b""
+    if workers <= 0 or all(job.done is not None for job in jobs):
+        write_table(part, clean_jobs(jobs, config))
+    else:
+        pool.clean(jobs, part)
+
+
+def _triage(
+    sources: list[Source], config: DataConfig, ledger: Ledger, seen: dict[str, int], progress: Progress
+) -> Iterator[Job]:
+    """Write every file into the ledger; yield those that must be cleaned, the first of equal ones."""
+    include = pathspec.GitIgnoreSpec.from_lines(config.include) if config.include else None
+    exclude = pathspec.GitIgnoreSpec.from_lines(config.exclude) if config.exclude else None
+    limits = Limits(
+        item_bytes=config.max_file_bytes,
+        total_bytes=config.max_unpacked_bytes,
+        ratio=config.max_unpacked_ratio,
+        text_column=config.text_column,
+    )
+    by_rules = rules(config)
+    for source in sources:
+        for path, reason in source.skipped:
+            ledger.add(
+                path=_shown(path),
                 source=source.name,
-                root=str(source.root),
                 repository=source.repository,
                 own=source.own,
-                files=files,
-                repository_licenses=tuple(fallback if (f := found.of(file.path)) == UNKNOWN else f for file in files),
-                config=config,
+                size=0,
+                reason=reason,
             )
-            start, size = end, 0
-        if not last:
-            size += min(source.files[end].size, config.max_file_bytes)
+        for item in stream(source, limits):
+            progress.advance(item.size)
+            path = _shown(item.path)
+            facts: dict[str, Any] = {
+                "path": path,
+                "source": source.name,
+                "repository": item.repository or source.repository,
+                "own": source.own,
+                "size": item.size,
+            }
+            reason, detail = item.reason, item.detail
+            if (include is not None and not include.match_file(item.path)) or (
+                exclude and exclude.match_file(item.path)
+            ):
+                reason, detail = "excluded", ""
+            elif path != item.path:
+                reason, detail = "bad name", ""
+            elif not reason and (folder := is_vendored(path)) is not None:
+                reason, detail = "vendored", folder
+            if reason:
+                ledger.add(**facts, reason=reason, detail=detail)
+                continue
+            license = item.license or UNKNOWN
+            key = content_key(by_rules, license, source.own, path, item.data)
+            record = seen.setdefault(key, len(seen))
+            ledger.add(**facts, record=record, equal=record < len(seen) - 1)
+            if record == len(seen) - 1:
+                yield Job(**facts, license=license, key=key, data=item.data)
 
 
-def _read_small(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return file.read(1 << 17).decode("utf-8", "replace")
-    except OSError:
-        return None
+def _total(sources: list[Source]) -> float | None:
+    """Bytes to read, as far as they are known: what archives and dumps unpack to is not."""
+    return None if any(source.blobs for source in sources) else sum(source.size for source in sources)
 
 
-def _license_above(root: Path) -> str:
-    """The licence of the work tree that `root` is a subfolder of."""
-    from highrise.data.git import top_level
-
-    top = top_level(root)
-    if top is None or top.resolve() == root:
-        return UNKNOWN
-    names = [path.name for path in top.iterdir() if path.is_file() and is_license_file(path.name)]
-    return RepositoryLicenses(names, lambda name: _read_small(top / name)).of("file")
+def _shown(path: str) -> str:
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _clean_all(chunks: list[Chunk], parts: list[Path], workers: int, progress: Progress) -> None:
-    """Clean every chunk whose part is not there yet, in this process or in `workers` others."""
-    todo = [(chunk, part) for chunk, part in zip(chunks, parts, strict=True) if not part.exists()]
-    pending = {id(chunk) for chunk, _ in todo}
-    progress.advance(sum(file.size for chunk in chunks if id(chunk) not in pending for file in chunk.files))
-    if workers <= 1 or len(todo) <= 2:
-        for chunk, part in todo:
-            write_table(part, clean_chunk(chunk))
-            progress.advance(sum(file.size for file in chunk.files))
-        return
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=get_context("spawn")) as pool:
-        for (chunk, part), table in zip(todo, pool.map(clean_chunk, [chunk for chunk, _ in todo]), strict=True):
-            write_table(part, table)
-            progress.advance(sum(file.size for file in chunk.files))
-
-
-def _skipped(sources: list[Source]) -> pa.Table:
-    """Records of what was listed but is no readable regular file."""
-    import msgspec
-
-    records = [
-        Record(
-            path=path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
-            source=source.name,
-            repository=source.repository,
-            own=source.own,
-            size=0,
-            reason=reason,
-        )
-        for source in sources
-        for path, reason in source.skipped
-    ]
-    return pa.Table.from_pylist([msgspec.structs.asdict(r) for r in records], schema=CLEAN_SCHEMA).drop_columns(
-        ["text"]
-    )
+def _timeout(config: DataConfig) -> float:
+    return parse_duration(config.file_timeout, where="data.file_timeout")
 
 
 def _read_part(part: Path, *, text: bool) -> pa.Table:
@@ -205,7 +250,9 @@ def _find_duplicates(
     )
     rank = np.empty(len(kept), dtype=np.int64)
     rank[order] = np.arange(len(kept))
-    find = functools.partial(deduplicate, texts, num_perm=config.num_perm, threads=workers, seed=config.seed, rank=rank)
+    find = functools.partial(
+        deduplicate, texts, num_perm=config.num_perm, threads=max(1, workers), seed=config.seed, rank=rank
+    )
     relatives = find(threshold=config.near_duplicate or _RELATIVES)
     if config.near_duplicate:
         return relatives, relatives
@@ -214,8 +261,10 @@ def _find_duplicates(
 
 def _decide(
     config: DataConfig, files: pa.Table, kept: np.ndarray, duplicates: Duplicates, relatives: Duplicates
-) -> tuple[pa.Table, Split]:
-    """Add what became of each duplicate, and the split, to the table of files."""
+) -> tuple[pa.Table, Split, dict[int, str]]:
+    """Add what became of each duplicate, and the split, to the cleaned records; names the document that stands for
+    each.
+    """
     reasons = files.column("reason").to_pylist()
     details = files.column("detail").to_pylist()
     hashes = files.column("sha256").to_pylist()
@@ -226,6 +275,7 @@ def _decide(
     cluster = np.full(len(files), -1, dtype=np.int64)
     cluster[kept] = relatives.cluster
     best = {int(duplicates.cluster[i]): int(kept[i]) for i in np.flatnonzero(duplicates.keep)}
+    winners = {int(row): names[best[int(label)]] for row, label in zip(kept, duplicates.cluster, strict=True)}
     for i in np.flatnonzero(~duplicates.keep):
         row, winner = int(kept[i]), best[int(duplicates.cluster[i])]
         reasons[row] = "duplicate" if hashes[row] == hashes[winner] else "near duplicate"
@@ -238,14 +288,13 @@ def _decide(
         sides[row] = side
     files = files.set_column(files.schema.get_field_index("reason"), "reason", pa.array(reasons))
     files = files.set_column(files.schema.get_field_index("detail"), "detail", pa.array(details))
-    return files.append_column("split", pa.array(sides)), split
+    return files.append_column("split", pa.array(sides, pa.string())), split, winners
 
 
 def _kept_tables(files: pa.Table, parts: list[Path]) -> Iterator[pa.Table]:
     """The kept documents, part by part, with their split."""
-    start = len(files)
+    start = 0
     sizes = [pq.read_metadata(part).num_rows for part in parts]
-    start -= sum(sizes)
     for part, size in zip(parts, sizes, strict=True):
         fate = files.slice(start, size)
         start += size

@@ -53,7 +53,7 @@ def write_card(
             "",
             *_sources(sources, rows),
             *_dropped(dropped),
-            *_duplicates(config, duplicates),
+            *_duplicates(config, duplicates, {reason: len(rows) for reason, rows in dropped.items()}),
             *_table("Licences", "licence", kept, "license"),
             *_table("Languages", "language", kept, "language"),
             *_split(split, kept, config),
@@ -92,7 +92,7 @@ def _counts(
 def _sources(sources: list[Source], rows: list[dict[str, object]]) -> list[str]:
     lines = ["## Sources", "", "| source | repository | own | revision | files | kept |", "|---|---|---|---|---|---|"]
     for source in sources:
-        mine = [row for row in rows if row["repository"] == source.repository]
+        mine = [row for row in rows if row["source"] == source.name]
         good = sum(row["reason"] == "" for row in mine)
         lines.append(
             f"| {_cell(source.name)} | {_cell(source.repository)} | {'yes' if source.own else 'no'} | "
@@ -116,12 +116,12 @@ def _dropped(dropped: dict[str, list[dict[str, object]]]) -> list[str]:
     return [*lines, ""]
 
 
-def _duplicates(config: DataConfig, duplicates: Duplicates) -> list[str]:
+def _duplicates(config: DataConfig, duplicates: Duplicates, dropped: dict[str, int]) -> list[str]:
     stats = duplicates.statistics
     lines = [
         "## Duplicates",
         "",
-        f"{stats['exact_duplicates']} documents equal another, {stats['near_duplicates']} nearly do"
+        f"{dropped.get('duplicate', 0)} documents equal another, {dropped.get('near duplicate', 0)} nearly do"
         + (
             f" (Jaccard of word 5-grams at least {config.near_duplicate})."
             if config.near_duplicate

@@ -1,26 +1,29 @@
 """Floor 2, clean: one file in, what became of it out. The order of the filters is written here and nowhere else.
 
-Works on chunks of files, so that a chunk can go to another process and its result can be kept when a build is
-stopped. Knows nothing of duplicates or splits.
+What becomes of a file depends on its bytes, its name, its licence and whether it is the team's own: `content_key` says
+so in 32 digits, by which equal files are cleaned once and a later build takes over what an earlier one found. Knows
+nothing of duplicates or splits.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-import pathspec
 import pyarrow as pa
 
+from highrise.core.config import fingerprint
+from highrise.core.errors import HighriseError
 from highrise.data import decode, filters, languages, licenses, syntax
 from highrise.data.config import DataConfig
+from highrise.data.extract import extract
 from highrise.data.quality import quality, quality_parts
 from highrise.data.secrets import redact
-from highrise.data.sources import SourceFile
 
-__all__ = ["CLEAN_SCHEMA", "Chunk", "Record", "clean_bytes", "clean_chunk"]
+__all__ = ["CLEAN_SCHEMA", "Job", "Record", "clean_bytes", "clean_jobs", "content_key", "new_record", "rules"]
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -41,6 +44,7 @@ class Record(msgspec.Struct, kw_only=True):
     redactions: str = "{}"
     reason: str = ""
     detail: str = ""
+    key: str = ""
 
 
 CLEAN_SCHEMA = pa.schema(
@@ -60,65 +64,93 @@ CLEAN_SCHEMA = pa.schema(
         ("redactions", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
+        ("key", pa.string()),
     ]
 )
 
 
-class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """Files of one source that are cleaned together; `repository_licenses` holds one identifier a file."""
+class Job(msgspec.Struct, kw_only=True, array_like=True):
+    """One file on its way to a worker: where it is from and its bytes, or what is known of it already."""
 
+    path: str
     source: str
-    root: str
     repository: str
     own: bool
-    files: tuple[SourceFile, ...]
-    repository_licenses: tuple[str, ...]
-    config: DataConfig
+    license: str
+    size: int
+    key: str
+    data: bytes = b""
+    done: Record | None = None
 
 
-def clean_chunk(chunk: Chunk) -> pa.Table:
-    """The records of a chunk as a table of `CLEAN_SCHEMA`, in the order of its files."""
-    include = pathspec.GitIgnoreSpec.from_lines(chunk.config.include) if chunk.config.include else None
-    exclude = pathspec.GitIgnoreSpec.from_lines(chunk.config.exclude) if chunk.config.exclude else None
+def new_record(job: Job) -> Record:
+    """The record of a job before anything is known of it."""
+    return Record(
+        path=job.path,
+        source=job.source,
+        repository=job.repository,
+        own=job.own,
+        size=job.size,
+        license=job.license,
+        key=job.key,
+    )
+
+
+def clean_jobs(jobs: Sequence[Job], config: DataConfig, mark: Callable[[int], None] = lambda _: None) -> pa.Table:
+    """The records of `jobs` as a table of `CLEAN_SCHEMA`, in their order.
+
+    `mark` hears the number of each job before it begins, so that a caller knows which one ended this process. An
+    exception costs the file, not the build: it is counted as "crashed".
+    """
     records = []
-    for file, license in zip(chunk.files, chunk.repository_licenses, strict=True):
-        path = file.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        record = Record(
-            path=path,
-            source=chunk.source,
-            repository=chunk.repository,
-            own=chunk.own,
-            size=file.size,
-            license=license,
-        )
-        if (include is not None and not include.match_file(file.path)) or (exclude and exclude.match_file(file.path)):
-            record.reason = "excluded"
-        elif path != file.path:
-            record.reason = "bad name"
-        else:
-            _clean_file(record, Path(chunk.root) / file.path, chunk.config)
+    for number, job in enumerate(jobs):
+        record = job.done
+        if record is None:
+            mark(number)
+            record = new_record(job)
+            try:
+                clean_bytes(record, job.data, config)
+            except HighriseError:
+                raise
+            except Exception as error:
+                record = new_record(job)
+                record.reason, record.detail = "crashed", f"{type(error).__name__}: {error}"[:200]
         records.append(msgspec.structs.asdict(record))
+    mark(-1)
     return pa.Table.from_pylist(records, schema=CLEAN_SCHEMA)
 
 
-def _clean_file(record: Record, path: Path, config: DataConfig) -> None:
-    if record.size > config.max_file_bytes:
-        record.reason, record.detail = "too large", f"{record.size} bytes"
-        return
-    try:
-        with path.open("rb") as file:
-            data = file.read(config.max_file_bytes + 1)
-    except OSError as error:
-        record.reason, record.detail = "unreadable", error.strerror or str(error)
-        return
-    if len(data) > config.max_file_bytes:
-        record.reason, record.detail = "too large", "grew while it was read"
-        return
-    clean_bytes(record, data, config)
+@functools.cache
+def _code() -> str:
+    """Changes when a line of the modules that clean does, so that nothing is taken over from older rules."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def rules(config: DataConfig) -> str:
+    """A fingerprint of what decides how a file is cleaned."""
+    return fingerprint(_code(), config.cleaning, config.licenses)
+
+
+def content_key(rules: str, item_license: str, own: bool, path: str, data: bytes) -> str:
+    """32 hex digits that are equal for files of which the same becomes; only the last part of the path counts."""
+    digest = hashlib.blake2b(f"{rules}\0{item_license}\0{own}\0{path.rpartition('/')[2]}\0".encode(), digest_size=16)
+    digest.update(data)
+    return digest.hexdigest()
 
 
 def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
     """Run every filter on the bytes of a file and fill in `record`; changes nothing else."""
+    name = record.path.rpartition("/")[2]
+    try:
+        found = extract(name, data)
+    except ValueError as error:
+        record.reason, record.detail = "damaged", str(error)[:200]
+        return
+    if found is not None:
+        name, data = found
     if not data.strip(b"\0 \t\r\n"):
         record.reason = "empty"
         return
@@ -130,8 +162,8 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
     if not text:
         record.reason = "empty"
         return
-    record.language = languages.identify(record.path, text)
-    reason, detail = _objection(record.path, record.language, text, config)
+    record.language = languages.identify(name, text)
+    reason, detail = _objection(name, record.language, text, config)
     if reason:
         record.reason, record.detail = reason, detail
         return
@@ -142,8 +174,8 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
         record.reason, record.detail = "license", record.license
         return
     if config.cleaning.redact_secrets:
-        text, found = redact(text)
-        record.redactions = msgspec.json.encode(found, order="sorted").decode()
+        text, secrets = redact(text)
+        record.redactions = msgspec.json.encode(secrets, order="sorted").decode()
     parts = quality_parts(record.language, text)
     record.quality_parts = msgspec.json.encode(parts).decode()
     record.quality = quality(parts)
@@ -154,11 +186,10 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
     record.sha256 = hashlib.sha256(text.encode()).hexdigest()
 
 
-def _objection(path: str, language: str, text: str, config: DataConfig) -> tuple[str, str]:
+def _objection(name: str, language: str, text: str, config: DataConfig) -> tuple[str, str]:
     """The first filter that objects, cheap ones first, and its detail; ("", "") when none does."""
     checks: tuple[tuple[str, Callable[[], str | None]], ...] = (
-        ("vendored", lambda: filters.is_vendored(path)),
-        ("generated", lambda: filters.is_generated(path, text)),
+        ("generated", lambda: filters.is_generated(name, text)),
         ("minified", lambda: filters.is_minified(language, text, config.cleaning)),
         ("data", lambda: filters.is_data(language, text, config.cleaning)),
         ("broken", lambda: syntax.is_broken(language, text, config.cleaning)),

@@ -46,7 +46,12 @@ class CleaningConfig(Config, frozen=True):
 
 
 class DataConfig(Config, frozen=True):
-    """What the data floor builds. `sources` are folders, git work trees, git URLs, or "stdlib"."""
+    """What the data floor builds from `sources`.
+
+    A source is a folder, a git work tree, a git URL, a bare repository, `REPOSITORY@REVISION` (`@*`: every content of
+    its history once), an archive, dump or table or a pattern of them (`sdists/*.tar.gz`), an address of an object
+    store (`s3://bucket/prefix`), or "stdlib".
+    """
 
     sources: tuple[str, ...] = (".", "stdlib")
     """"stdlib" is the standard library of the running Python: reference material, not the team's own."""
@@ -54,6 +59,18 @@ class DataConfig(Config, frozen=True):
     """Patterns as in .gitignore; when there are any, a file must match one."""
     exclude: tuple[str, ...] = ()
     """Patterns as in .gitignore; a file that matches one is dropped (and counted)."""
+    own: tuple[str, ...] = ()
+    """Sources that are the team's own although they are archives, dumps or tables."""
+    reference: tuple[str, ...] = ()
+    """Sources that are reference material although they are folders or repositories."""
+    text_column: str = "text"
+    """The column of JSON lines and Parquet that holds the text."""
+    max_unpacked_bytes: int = 16_000_000_000
+    """Of one archive or dump; what would unpack to more stops there and is counted."""
+    max_unpacked_ratio: int = 200
+    """Unpacked bytes a packed byte, from 16 MB on."""
+    file_timeout: str = "60 s"
+    """How long one file may take to clean; one that takes longer is dropped and counted."""
     licenses: tuple[str, ...] | str = "any"
     """"any", or the SPDX identifiers to keep ("unknown" may stand among them). Own sources are always kept."""
     max_file_bytes: int = 1_000_000
@@ -88,4 +105,13 @@ class DataConfig(Config, frozen=True):
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; use 1 to {_MAX_BYTES} bytes")
         if not 0 <= self.seed < 2**64:
             raise ConfigError(f"data.seed is {self.seed}; use 0 to {2**64 - 1}")
+        if not 0 < self.max_unpacked_ratio <= _MAX_BYTES or not 0 < self.max_unpacked_bytes <= 2**60:
+            raise ConfigError(
+                f"data.max_unpacked_ratio is {self.max_unpacked_ratio} and data.max_unpacked_bytes "
+                f"{self.max_unpacked_bytes}; use numbers above 0"
+            )
+        for name, listed in (("own", self.own), ("reference", self.reference)):
+            if stray := sorted(set(listed) - set(self.sources)):
+                raise ConfigError(f'data.{name} names "{stray[0]}", which is not among data.sources')
         parse_duration(self.clone_timeout, where="data.clone_timeout")
+        parse_duration(self.file_timeout, where="data.file_timeout")

@@ -1,4 +1,5 @@
-"""Floor 2, git: the few questions asked of the `git` program, and clones kept in a cache folder.
+"""Floor 2, git: the few questions asked of the `git` program, objects read through it, and clones kept in a cache
+folder.
 
 Hooks and file-system monitors of a foreign repository are never run. Knows nothing of cleaning.
 """
@@ -10,12 +11,38 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import msgspec
 
 from highrise.core.errors import InputError
 from highrise.core.files import exclusive
 
-__all__ = ["clone", "default_cache", "head", "is_url", "list_files", "top_level"]
+__all__ = [
+    "GitObject",
+    "clone",
+    "default_cache",
+    "fingerprint_refs",
+    "head",
+    "is_url",
+    "list_files",
+    "list_history",
+    "list_tree",
+    "read_objects",
+    "split_revision",
+    "top_level",
+]
+
+
+class GitObject(msgspec.Struct, frozen=True):
+    """A blob of a repository under a path; with a `reason` it is none that can be read."""
+
+    path: str
+    size: int
+    name: str
+    reason: str = ""
+
 
 _URL = re.compile(r"(https?|ssh|git|file)://|[\w.-]+@[\w.-]+:")
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false")
@@ -65,6 +92,103 @@ def list_files(folder: Path) -> list[str] | None:
     if answer is None:
         return None
     return [os.fsdecode(path) for path in answer.split(b"\0") if path]
+
+
+def split_revision(source: str) -> tuple[Path, str] | None:
+    """`REPOSITORY@REVISION` as folder and revision ("*" for the history); a bare repository stands for its HEAD."""
+    whole = Path(source).expanduser()
+    if whole.is_dir():
+        return (whole, "HEAD") if _is_bare(whole) else None
+    if "@" not in source or is_url(source):
+        return None
+    name, _, revision = source.rpartition("@")
+    folder = Path(name or ".").expanduser()
+    if (
+        not revision
+        or revision.startswith("-")
+        or not folder.is_dir()
+        or _ask(folder, "rev-parse", "--git-dir") is None
+    ):
+        return None
+    return folder, revision
+
+
+def _is_bare(folder: Path) -> bool:
+    if not ((folder / "HEAD").is_file() and (folder / "objects").is_dir()):
+        return False
+    answer = _ask(folder, "rev-parse", "--is-bare-repository")
+    return answer is not None and answer.strip() == b"true"
+
+
+def fingerprint_refs(folder: Path) -> str:
+    """Changes when any branch or tag does."""
+    return hashlib.sha256(_ask(folder, "show-ref", "--head") or b"").hexdigest()[:40]
+
+
+def list_tree(folder: Path, revision: str) -> tuple[str, list[GitObject]]:
+    """The commit and the sorted blobs of a revision; `InputError` when there is no such commit."""
+    answer = _ask(folder, "rev-parse", "--verify", "-q", "--end-of-options", f"{revision}^{{commit}}")
+    listed = _ask(folder, "ls-tree", "-r", "-z", "-l", "--full-tree", answer.decode().strip()) if answer else None
+    if answer is None or listed is None:
+        raise InputError(f'{folder} has no commit "{revision}"; give a branch, a tag, a commit, or "*" for the history')
+    entries = []
+    for line in listed.split(b"\0")[:-1]:
+        facts, _, path = line.partition(b"\t")
+        mode, kind, name, size = facts.split()
+        reason = "symlink" if mode == b"120000" else "" if kind == b"blob" else "not a file"
+        entries.append(GitObject(os.fsdecode(path), int(size) if size.isdigit() else 0, name.decode(), reason))
+    return answer.decode().strip(), sorted(entries, key=lambda entry: entry.path)
+
+
+def list_history(folder: Path) -> list[GitObject]:
+    """Every content that a commit of a branch or tag holds, once, under the newest path it had; sorted by path."""
+    listed = _ask(folder, "log", "--all", "--raw", "-m", "--no-renames", "--no-abbrev", "-z", "--format=")
+    if not listed:
+        raise InputError(f"{folder} has no history: it holds no commit")
+    fields = listed.split(b"\0")
+    paths: dict[bytes, bytes] = {}
+    for facts, path in zip(fields[::2], fields[1::2], strict=False):
+        _, mode, _, name, _ = facts.split()
+        if mode in (b"100644", b"100755"):
+            paths.setdefault(name, path)
+    checked = subprocess.run(
+        ["git", *_SAFE, "-C", str(folder), "cat-file", "--batch-check"],
+        input=b"\n".join(paths) + b"\n",
+        capture_output=True,
+        check=False,
+    ).stdout
+    entries = []
+    for line in checked.splitlines():
+        name, kind, size = [*line.split(), b"", b""][:3]
+        if kind == b"blob" and name in paths:
+            entries.append(GitObject(os.fsdecode(paths[name]), int(size), name.decode()))
+    return sorted(entries, key=lambda entry: (entry.path, entry.name))
+
+
+def read_objects(folder: Path, entries: Iterable[GitObject], *, max_bytes: int) -> Iterator[tuple[GitObject, bytes]]:
+    """The bytes of each object, one at a time through one `git cat-file`; b"" for one over `max_bytes` or missing."""
+    process = subprocess.Popen(
+        ["git", *_SAFE, "-C", str(folder), "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        for entry in entries:
+            if entry.size > max_bytes:
+                yield entry, b""
+                continue
+            process.stdin.write(entry.name.encode() + b"\n")
+            process.stdin.flush()
+            head_line = process.stdout.readline().split()
+            if len(head_line) != 3:
+                yield entry, b""
+                continue
+            data = process.stdout.read(int(head_line[2]))
+            process.stdout.read(1)
+            yield entry, data
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        process.wait()
 
 
 def clone(url: str, *, cache: Path, timeout: float, refresh: bool = False) -> Path:

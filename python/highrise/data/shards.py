@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from highrise.core.document import Document
@@ -45,11 +47,18 @@ def write_shards(folder: Path, tables: Iterable[pa.Table], *, shard_bytes: int) 
     pending: list[pa.Table] = []
     size = num_shards = 0
     for table in tables:
-        pending.append(table.select(SCHEMA.names).cast(SCHEMA))
-        size += table.column("text").nbytes
-        if size >= shard_bytes:
-            write_table(folder / "shards" / f"{num_shards:05d}.parquet", pa.concat_tables(pending))
-            pending, size, num_shards = [], 0, num_shards + 1
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+        ends = np.cumsum(pc.binary_length(table.column("text")).to_numpy())
+        start = 0
+        while start < len(table):
+            before = int(ends[start - 1]) if start else 0
+            stop = min(len(table), int(np.searchsorted(ends, before + shard_bytes - size)) + 1)
+            pending.append(table.slice(start, stop - start))
+            size += int(ends[stop - 1]) - before
+            start = stop
+            if size >= shard_bytes:
+                write_table(folder / "shards" / f"{num_shards:05d}.parquet", pa.concat_tables(pending))
+                pending, size, num_shards = [], 0, num_shards + 1
     if pending or not num_shards:
         whole = pa.concat_tables(pending) if pending else SCHEMA.empty_table()
         write_table(folder / "shards" / f"{num_shards:05d}.parquet", whole)

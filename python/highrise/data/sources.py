@@ -1,11 +1,15 @@
-"""Floor 2, sources: from what the configuration names to a sorted list of files.
+"""Floor 2, sources: from what the configuration names to a sorted list of files, of stored objects, or of git's own
+objects.
 
 A folder inside a git work tree is listed by git (tracked and not ignored); any other is walked with its .gitignore
-files respected. Symbolic links are not followed. Knows nothing of what is inside the files.
+files respected. Symbolic links are not followed. `REPOSITORY@REVISION` and bare repositories are read from git's
+objects, archives, dumps and tables (also by a pattern, `sdists/*.tar.gz`) by `readers`, `s3://`, `az://` and `gs://`
+through `adapters/obstore.py`. Knows nothing of what is inside the files.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import stat
@@ -20,8 +24,20 @@ from highrise.core.config import parse_duration
 from highrise.core.errors import InputError
 from highrise.data import git
 from highrise.data.config import DataConfig
+from highrise.data.readers import ENDINGS, reader_for
+from highrise.data.readers.item import Blob, local_blob
+from highrise.data.readers.single import read_single
 
-__all__ = ["STDLIB", "Source", "SourceFile", "check_sources", "fingerprint_source", "open_source", "open_sources"]
+__all__ = [
+    "STDLIB",
+    "Source",
+    "SourceFile",
+    "check_sources",
+    "fingerprint_source",
+    "is_remote",
+    "open_source",
+    "open_sources",
+]
 
 STDLIB = "stdlib"
 _NEVER = frozenset({".git", ".hg", ".svn", ".highrise"})
@@ -47,9 +63,20 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     repository: str
     own: bool
     head: str
-    files: tuple[SourceFile, ...]
-    skipped: tuple[tuple[str, str], ...]
+    files: tuple[SourceFile, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
     """(path, reason) of what is not a readable regular file: "symlink", "unreadable", "not a file"."""
+    blobs: tuple[Blob, ...] = ()
+    """The stored objects of a source that is no folder."""
+    revision: str = ""
+    """Of a source that is read from git's objects: what stood behind "@"."""
+    objects: tuple[git.GitObject, ...] = ()
+    """The blobs of a source that is a revision or a history."""
+
+    @property
+    def size(self) -> int:
+        """Bytes to read, as stored."""
+        return sum(sum(part.size for part in parts) for parts in (self.files, self.blobs, self.objects))
 
 
 def open_sources(
@@ -61,14 +88,13 @@ def open_sources(
     """
     sources: list[Source] = []
     names: dict[str, int] = {}
-    roots: dict[Path, str] = {}
+    roots: dict[tuple[Path, str], str] = {}
     for name in config.sources:
         source = open_source(name, config, cache=cache, refresh=refresh, leave_out=leave_out)
-        if source.root in roots:
-            raise InputError(
-                f'sources "{roots[source.root]}" and "{name}" are the same folder {source.root}; name it once'
-            )
-        roots[source.root] = name
+        place = (source.root, source.revision)
+        if place in roots:
+            raise InputError(f'sources "{roots[place]}" and "{name}" are the same folder {source.root}; name it once')
+        roots[place] = name
         count = names[source.repository] = names.get(source.repository, 0) + 1
         if count > 1:
             source = msgspec.structs.replace(source, repository=f"{source.repository}-{count}")
@@ -77,10 +103,15 @@ def open_sources(
 
 
 def check_sources(config: DataConfig) -> None:
-    """`InputError` for a folder among the sources that is missing or unreadable; nothing is listed or cloned."""
+    """`InputError` for a local source that is missing or unreadable; nothing is listed, cloned or asked of a store."""
     for name in config.sources:
-        if name != STDLIB and not git.is_url(name):
-            _existing_folder(name)
+        if name != STDLIB and not git.is_url(name) and not is_remote(name) and not _local_blobs(name):
+            _ = git.split_revision(name) or _existing_folder(name)
+
+
+def is_remote(name: str) -> bool:
+    """Whether a source is an address of an object store."""
+    return name.startswith(("s3://", "az://", "gs://"))
 
 
 def open_source(
@@ -93,35 +124,107 @@ def open_source(
 ) -> Source:
     """Resolve and list one source; `InputError` when it is missing, unreadable or holds no file."""
     if name == STDLIB:
-        root = Path(sysconfig.get_paths()["stdlib"]).resolve()
-        files, skipped = _stat_all(
-            root, (p for p in _walk(root, skip=_NEVER | _CLUTTER | _STDLIB_SKIP) if p.endswith(".py"))
-        )
-        repository, own, head = "python-stdlib", False, sysconfig.get_python_version()
+        source = _stdlib()
+    elif is_remote(name):
+        from highrise.data.adapters.obstore import objects
+
+        source = _stored(name, Path(name), tuple(objects(name)))
+    elif blobs := _local_blobs(name):
+        source = _stored(name, Path(name).absolute(), blobs)
+    elif (pair := git.split_revision(name)) is not None:
+        source = _revision(name, *pair)
     else:
-        if git.is_url(name):
-            timeout = parse_duration(config.clone_timeout, where="data.clone_timeout")
-            root = git.clone(name, cache=cache or git.default_cache(), timeout=timeout, refresh=refresh).resolve()
-        else:
-            root = _existing_folder(name)
-        top = git.top_level(root)
-        listed = git.list_files(root) if top is not None else None
-        paths = _walk(root, skip=_NEVER | _CLUTTER) if listed is None else (p for p in listed if not _is_never(p))
-        outside = _outputs(root, leave_out)
-        files, skipped = _stat_all(root, (path for path in paths if not path.startswith(outside)))
-        repository, own, head = (top or root).name or "root", True, git.head(root) if top is not None else ""
-    if not files:
-        raise InputError(f'source "{name}" holds no readable file ({root}); name a folder with text in it')
+        source = _folder(name, config, cache, refresh, leave_out)
+    if not source.size and not (source.files or source.blobs or source.objects):
+        raise InputError(f'source "{name}" holds no readable file ({source.root}); name a folder with text in it')
+    own = (source.own or name in config.own) and name not in config.reference
+    return msgspec.structs.replace(source, own=own)
+
+
+def _stdlib() -> Source:
+    root = Path(sysconfig.get_paths()["stdlib"]).resolve()
+    paths = (p for p in _walk(root, skip=_NEVER | _CLUTTER | _STDLIB_SKIP) if p.endswith(".py"))
+    files, skipped = _stat_all(root, paths)
     return Source(
-        name=name, root=root, repository=repository, own=own, head=head, files=tuple(files), skipped=tuple(skipped)
+        name=STDLIB,
+        root=root,
+        repository="python-stdlib",
+        own=False,
+        head=sysconfig.get_python_version(),
+        files=tuple(files),
+        skipped=tuple(skipped),
     )
 
 
+def _folder(name: str, config: DataConfig, cache: Path | None, refresh: bool, leave_out: Path | None) -> Source:
+    if git.is_url(name):
+        timeout = parse_duration(config.clone_timeout, where="data.clone_timeout")
+        root = git.clone(name, cache=cache or git.default_cache(), timeout=timeout, refresh=refresh).resolve()
+    else:
+        root = _existing_folder(name)
+    top = git.top_level(root)
+    listed = git.list_files(root) if top is not None else None
+    paths = _walk(root, skip=_NEVER | _CLUTTER) if listed is None else (p for p in listed if not _is_never(p))
+    outside = _outputs(root, leave_out)
+    files, skipped = _stat_all(root, (path for path in paths if not path.startswith(outside)))
+    return Source(
+        name=name,
+        root=root,
+        repository=(top or root).name or "root",
+        own=True,
+        head=git.head(root) if top is not None else "",
+        files=tuple(files),
+        skipped=tuple(skipped),
+    )
+
+
+def _revision(name: str, folder: Path, revision: str) -> Source:
+    """A bare repository, one revision, or with "*" every content that a branch or tag ever held, once."""
+    if revision == "*":
+        head, objects = git.fingerprint_refs(folder), git.list_history(folder)
+    else:
+        head, objects = git.list_tree(folder, revision)
+    skipped = tuple((entry.path, entry.reason) for entry in objects if entry.reason)
+    return Source(
+        name=name,
+        root=folder.resolve(),
+        revision=revision,
+        repository=folder.resolve().name.removesuffix(".git") or "repository",
+        own=True,
+        head=head,
+        objects=tuple(entry for entry in objects if not entry.reason),
+        skipped=skipped,
+    )
+
+
+def _stored(name: str, root: Path, blobs: tuple[Blob, ...]) -> Source:
+    """Archives, dumps and tables: reference material, unless `own` of the configuration names the source."""
+    return Source(name=name, root=root, repository=root.name or name, own=False, head="", blobs=blobs)
+
+
+def _local_blobs(name: str) -> tuple[Blob, ...]:
+    """The files that a name or a pattern stands for, sorted; none where it is a folder or nothing."""
+    path = Path(name).expanduser()
+    try:
+        if path.is_file():
+            if reader_for(path.name) is read_single and path.suffix.lower() not in (".pdf", ".ipynb"):
+                return ()
+            return (local_blob(path),)
+        if path.exists() or not glob.has_magic(name) or git.is_url(name):
+            return ()
+        found = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207
+        return tuple(local_blob(match) for match in found if match.is_file() and os.access(match, os.R_OK))
+    except (OSError, ValueError) as error:
+        raise InputError(f'source "{name}" cannot be read: {error}; name a folder, an archive or a dump') from error
+
+
 def fingerprint_source(source: Source) -> str:
-    """Changes when a file is added, removed, resized or touched, or HEAD moves."""
+    """Changes when a file or object is added, removed, resized or touched, or HEAD or the revision moves."""
     digest = hashlib.sha256(f"{source.root}\0{source.repository}\0{source.head}\0".encode("utf-8", "surrogateescape"))
     for file in source.files:
         digest.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\0".encode("utf-8", "surrogateescape"))
+    for blob in source.blobs:
+        digest.update(f"{blob.name}\0{blob.size}\0{blob.stamp}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]
 
 
@@ -133,7 +236,8 @@ def _existing_folder(name: str) -> Path:
         raise InputError(f'source "{name}" does not exist; give a folder, a git URL or "{STDLIB}"')
     if not folder.is_dir():
         raise InputError(
-            f'source "{name}" is a file, not a folder; name the folder and use include = ["{folder.name}"]'
+            f'source "{name}" is a file, not a folder; name the folder and use include = ["{folder.name}"], or a '
+            f"container ({ENDINGS})"
         )
     if not os.access(folder, os.R_OK | os.X_OK):
         raise InputError(f'source "{name}" cannot be read (permission denied); change its mode or leave it out')
