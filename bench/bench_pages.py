@@ -40,16 +40,16 @@ class Ours:
 
     def allocate(self, prepared):
         held = [self.pool.allocate(one) for one in prepared]
-        handles = np.array([handle for handle, _ in held], dtype=np.uint64)
+        handles = np.array([handle for handle, *_ in held], dtype=np.uint64)
         self.pool.commit(handles, np.full(len(held), PAGE_SIZE * PROMPT_PAGES + 1, dtype=np.int64))
         return held
 
     def release(self, held):
-        for handle, _ in held:
+        for handle, *_ in held:
             self.pool.release(handle)
 
     def cached(self, held):
-        return [cached for _, cached in held]
+        return [cached for _, cached, *_ in held]
 
 
 class NanoBlocks:
@@ -122,7 +122,7 @@ class NanoBlocks:
                     self.free.append(number)
 
     def cached(self, held):
-        return [cached for _, cached in held]
+        return [cached for _, cached, *_ in held]
 
 
 class NanoFork:

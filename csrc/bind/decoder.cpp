@@ -23,6 +23,7 @@ using serve::Decoder;
 using serve::DecoderOptions;
 using serve::DecoderShape;
 using serve::Status;
+using serve::TokenMove;
 using serve::WeightLimit;
 
 std::string text(int64_t value) { return std::to_string(value); }
@@ -177,6 +178,31 @@ void copy_pages(Decoder& decoder, const py::array& from, const py::array& to) {
   }
 }
 
+void move_tokens(Decoder& decoder, const py::array& from, const py::array& to, int64_t from_start, int64_t to_start,
+                 int64_t count) {
+  const TokenMove move{checked<int32_t>(from, "src", 1),
+                       from.size(),
+                       from_start,
+                       checked<int32_t>(to, "dst", 1),
+                       to.size(),
+                       to_start,
+                       count};
+  Complaint complaint;
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = decoder.move_tokens(move, &complaint);
+  }
+  if (status == Status::kPositionRange) {
+    throw py::value_error("tokens " + text(complaint.index) + " to " + text(complaint.value) +
+                          " are outside a row of pages for " + text(complaint.limit) + " tokens");
+  }
+  if (status == Status::kPageRange) {
+    throw py::value_error("page " + text(complaint.value) + " at index " + text(complaint.index) +
+                          " does not exist; there are " + text(complaint.limit));
+  }
+}
+
 struct CheckedBatch {
   Batch batch;
   CheckedBatch(const py::array& tokens, const py::array& positions, const py::array& sequences,
@@ -300,6 +326,9 @@ void register_decoder(py::module_& module) {
       .def("hidden", &hidden, py::arg("tokens"), py::arg("positions"), py::arg("sequence"), py::arg("page_table"),
            "The same step; float32 states after the last norm (len(tokens), hidden_size).")
       .def("copy_pages", &copy_pages, py::arg("src"), py::arg("dst"), "Copies whole pages in every layer.")
+      .def("move_tokens", &move_tokens, py::arg("src"), py::arg("dst"), py::arg("src_start"), py::arg("dst_start"),
+           py::arg("count"),
+           "Copies computed tokens from one row of pages to another, keys turned on to their new positions.")
       .def("set_adapter", &set_adapter, py::arg("name"), py::arg("a"), py::arg("b"), py::arg("scale"),
            "A LoRA adapter beside one projection: output += scale * b @ (a @ input).")
       .def(

@@ -69,6 +69,15 @@ struct Batch {
   int64_t num_sequences, max_pages;
 };
 
+// Tokens of one row of pages, to be copied to places of another. The two must share no page that is written.
+struct TokenMove {
+  const int32_t* from_row;
+  int64_t from_pages, from_start;
+  const int32_t* to_row;
+  int64_t to_pages, to_start;
+  int64_t count;
+};
+
 class Decoder {
  public:
   Decoder(const DecoderShape& shape, const DecoderOptions& options);
@@ -97,6 +106,9 @@ class Decoder {
   void clear_adapters();
 
   Status copy_pages(const int32_t* from, const int32_t* to, int64_t count, Complaint* complaint);
+
+  // Copies keys and values of `count` tokens, keys turned on to their new positions (decoder_move.cpp).
+  Status move_tokens(const TokenMove& move, Complaint* complaint);
 
   // Exactly one of `logits` ([num_logit_rows][vocab]) and `hidden` ([num_tokens][hidden], after the last norm) is
   // given.

@@ -75,6 +75,18 @@ class PagedDecoder:
         self.num_computed += len(rows)
         return np.stack(rows)
 
+    def copy_pages(self, src, dst):
+        for source, target in zip(src, dst, strict=True):
+            old, new = (slice(page * self.page_size, (page + 1) * self.page_size) for page in (source, target))
+            self.keys[:, new], self.values[:, new] = self.keys[:, old].copy(), self.values[:, old].copy()
+
+    def move_tokens(self, src, dst, src_start, dst_start, count):
+        for offset in range(count):
+            old, new = self._slot(src_start + offset, src), self._slot(dst_start + offset, dst)
+            for layer in range(self.shape.num_hidden_layers):
+                self.keys[layer, new] = self._rotate(self.keys[layer, old], dst_start - src_start)
+                self.values[layer, new] = self.values[layer, old]
+
     def _slot(self, position: int, pages: np.ndarray) -> int:
         page = int(pages[position // self.page_size])
         assert page >= 0, f"position {position} has no page"

@@ -39,6 +39,27 @@ class ReferencePages:
         if self.holders[page] == 0:
             self.free.insert(len(self.free) if page in self.content else 0, page)
 
+    def _beginning(self, before: object, tokens: list[int]) -> tuple[int | None, int]:
+        """The page among the eight newest after `before` that shares most with `tokens`."""
+        siblings = [page for page, known in self.content.items() if known[0] == before]
+        siblings.sort(key=lambda page: -self.registration[page])
+        best, longest = None, 0
+        for page in siblings[:8]:
+            known = self.content[page][1]
+            common = next(
+                (place for place, pair in enumerate(zip(known, tokens)) if pair[0] != pair[1]),  # noqa: B905
+                min(len(known), len(tokens)),
+            )
+            if common > longest:
+                best, longest = page, common
+        return best, longest
+
+    def count_cached(self, tokens: list[int], salt: int) -> int:
+        pages = self.lookup(tokens, salt)
+        before: object = self.registration[pages[-1]] if pages else f"salt {salt}"
+        start = len(pages) * self.page_size
+        return start + self._beginning(before, tokens[start:-1])[1]
+
     def lookup(self, tokens: list[int], salt: int) -> list[int]:
         """Pages of the longest computed beginning, the last token excluded. A chain ends at the first gap."""
         pages: list[int] = []
@@ -51,7 +72,7 @@ class ReferencePages:
             before = self.registration[page]
         return pages
 
-    def allocate(self, name: int, tokens: list[int], salt: int, headroom: int) -> int | None:
+    def allocate(self, name: int, tokens: list[int], salt: int, headroom: int) -> tuple[int, tuple | None] | None:
         shared = self.lookup(tokens, salt)
         total = -(-len(tokens) // self.page_size)
         for page in shared:
@@ -60,16 +81,27 @@ class ReferencePages:
             for page in reversed(shared):
                 self._drop(page)
             return None
+        before: object = self.registration[shared[-1]] if shared else f"salt {salt}"
+        start = len(shared) * self.page_size
+        source, common = self._beginning(before, tokens[start:-1])
+        if source is not None:
+            self._hold(source)
+            if len(self.free) < total - len(shared) + headroom:
+                self._drop(source)
+                source, common = None, 0
         pages = shared + [self._take() for _ in range(total - len(shared))]
+        if source is not None:
+            self._drop(source)
         self.sequences[name] = {
             "pages": pages,
             "tokens": list(tokens),
-            "before": self.registration[shared[-1]] if shared else f"salt {salt}",
+            "before": before,
             "committed": len(shared),
+            "computed": start + common,
             "slid": 0,
             "pinned": False,
         }
-        return len(shared) * self.page_size
+        return start + common, None if source is None else (source, pages[len(shared)])
 
     def append(self, name: int, token: int) -> tuple[bool, tuple[int, int] | None]:
         sequence = self.sequences[name]
@@ -103,6 +135,7 @@ class ReferencePages:
                     page = known
             sequence["before"] = self.registration[page]
             sequence["committed"] += 1
+        sequence["computed"] = max(sequence["computed"], count)
 
     def fork(self, name: int, child: int, *, pinned: bool = False) -> None:
         source = self.sequences[name]
@@ -112,6 +145,7 @@ class ReferencePages:
         if pinned:
             copy["tokens"] = copy["tokens"][: count * self.page_size]
             copy["slid"] = min(copy["slid"], count)
+            copy["computed"] = count * self.page_size
         copy["pinned"] = pinned
         for page in copy["pages"]:
             if page >= 0:
@@ -121,6 +155,7 @@ class ReferencePages:
     def truncate(self, name: int, length: int) -> None:
         sequence = self.sequences[name]
         sequence["tokens"] = sequence["tokens"][:length]
+        sequence["computed"] = min(sequence["computed"], length)
         keep = -(-length // self.page_size)
         for page in reversed(sequence["pages"][keep:]):
             self._drop(page)
@@ -137,6 +172,16 @@ class ReferencePages:
         return count
 
     def release(self, name: int) -> None:
-        for page in reversed(self.sequences.pop(name)["pages"]):
+        sequence = self.sequences.pop(name)
+        first, end = sequence["committed"] * self.page_size, sequence["computed"]
+        if first < end:
+            page = sequence["pages"][sequence["committed"]]
+            beginning = tuple(sequence["tokens"][first:end])
+            alone = page >= 0 and self.holders[page] == 1 and page not in self.content
+            if alone and self._beginning(sequence["before"], list(beginning))[1] < len(beginning):
+                self.num_registrations += 1
+                self.content[page] = (sequence["before"], beginning)
+                self.registration[page] = self.num_registrations
+        for page in reversed(sequence["pages"]):
             if page >= 0:
                 self._drop(page)

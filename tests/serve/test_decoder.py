@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from highrise.core.native import csrc
 from highrise.core.shape import DecoderShape
 from tests.reference import decoder as reference
+from tests.reference.paged_decoder import PagedDecoder
 from tests.serve.isas import each_isa
 
 PLAIN = DecoderShape(
@@ -175,6 +176,37 @@ def test_copied_pages_continue_alike() -> None:
     decoder.copy_pages(int32(3, 4), int32(11, 7))
     after = decoder.forward(int32(tokens[19]), int32(19), int32(0), int32(11, 7)[None], int32(0))
     np.testing.assert_allclose(after, reference.logits(QWEN, weights, tokens)[-1:], atol=2e-4)
+
+
+@pytest.mark.parametrize("kv", ["float16", "float32"])
+@pytest.mark.parametrize("distance", [-9, 0, 1, 40])
+def test_moved_tokens_are_those_of_the_slow_decoder(kv: str, distance: int) -> None:
+    """Both compute 20 tokens, move 11 of them to another place of other pages, and go on behind them."""
+    weights = random_weights(QWEN)
+    fast = make_decoder(QWEN, weights, kv=kv)
+    slow = PagedDecoder(QWEN, weights, num_pages=12, page_size=16)
+    tokens = np.random.default_rng(9).integers(0, QWEN.vocab_size, 20).astype(np.int32)
+    old, new = int32(3, 4), int32(5, 7, 9, 11)
+    results = []
+    for decoder in (fast, slow):
+        decoder.forward(tokens, np.arange(20, dtype=np.int32), np.zeros(20, np.int32), old[None], int32(19))
+        start = 9 + distance
+        before = np.arange(start, dtype=np.int32)
+        if start:
+            decoder.forward(tokens[before % 20], before, np.zeros_like(before), new[None], int32(0))
+        decoder.move_tokens(old, new, 9, start, 11)
+        results.append(decoder.forward(int32(5), int32(start + 11), int32(0), new[None], int32(0)))
+    np.testing.assert_allclose(results[0], results[1], atol=4e-3 if kv == "float16" else 3e-4)
+
+
+def test_moves_outside_of_the_pages_are_sentences() -> None:
+    decoder = make_decoder(QWEN, random_weights(QWEN))
+    with pytest.raises(ValueError, match="tokens 10 to 40 are outside a row of pages for 32 tokens"):
+        decoder.move_tokens(int32(3, 4), int32(5, 6, 7), 10, 0, 30)
+    with pytest.raises(ValueError, match="tokens -1 to 2 are outside"):
+        decoder.move_tokens(int32(3, 4), int32(5, 6, 7), -1, 0, 3)
+    with pytest.raises(ValueError, match="page 40 at index 1 does not exist"):
+        decoder.move_tokens(int32(3, 40), int32(5, 6, 7), 10, 0, 10)
 
 
 @pytest.mark.parametrize("rank", [1, 8, 40])

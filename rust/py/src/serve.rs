@@ -13,6 +13,9 @@ fn raise(error: Error) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
+/// Handle, cached tokens, and the copy that makes the last of them true.
+type Reserved = (u64, usize, Option<(u32, u32)>);
+
 /// Hands out the pages of one KV cache; one call a request or a step. All sequences are named by handles.
 /// Any thread may call; calls take turns.
 #[pyclass(name = "PageAllocator", module = "highrise._native", frozen)]
@@ -47,7 +50,8 @@ impl Pool {
         self.lock().num_free()
     }
 
-    /// Pages for a prompt (uint32 ids): `(handle, num_cached_tokens)`, or None when there is no room.
+    /// Pages for a prompt (uint32 ids): `(handle, num_cached_tokens, copy)`, or None when there is no room. `copy` is None or
+    /// a pair of pages (from, to): the last cached tokens are there once the first was copied to the second.
     #[pyo3(signature = (tokens, salt=0, headroom=0))]
     fn allocate(
         &self,
@@ -55,10 +59,10 @@ impl Pool {
         tokens: PyReadonlyArray1<'_, u32>,
         salt: u64,
         headroom: usize,
-    ) -> PyResult<Option<(u64, usize)>> {
+    ) -> PyResult<Option<Reserved>> {
         let tokens = tokens.as_slice()?;
         let admission = py.detach(|| self.lock().allocate(tokens, salt, headroom)).map_err(raise)?;
-        Ok(admission.map(|found| (found.handle, found.num_cached)))
+        Ok(admission.map(|found| (found.handle, found.num_cached, found.copy)))
     }
 
     /// How many leading tokens of a prompt lie in the cache.
@@ -177,6 +181,7 @@ impl Pool {
         out.set_item("num_pins", counts.num_pins)?;
         out.set_item("queried_tokens", counts.queried_tokens)?;
         out.set_item("cached_tokens", counts.cached_tokens)?;
+        out.set_item("copied_tokens", counts.copied_tokens)?;
         out.set_item("evictions", counts.evictions)?;
         out.set_item("copies", counts.copies)?;
         Ok(out)

@@ -4,11 +4,19 @@
 //! again; a page is known by the serial of the page before it (or by the salt of its tenant, for the first) and its own
 //! tokens, and both are compared on every hit: equal hashes of different content cost a comparison and nothing else. The
 //! table is chained through the pages, sized once, and never grows or moves. Knows nothing of who holds a page.
+//!
+//! A second chain joins the pages that follow the same page. Through it a page is found whose first tokens alone agree, and
+//! a page that was never filled is found at all: a prompt that grows by a letter then costs a copy of one page.
 
 use crate::pages::NONE;
 
 /// Serials from here on are salts, that is, starts of a sequence.
 const SALT_BIT: u64 = 1 << 63;
+
+/// Pages looked at for a beginning in common, the newest first: a bound, so that a popular parent costs no more.
+const MOST_SIBLINGS: usize = 8;
+/// The same with pages that only share the bucket.
+const MOST_VISITED: usize = 32;
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -17,7 +25,14 @@ struct Entry {
     serial: u64,
     bucket: u32,
     next: u32,
+    /// Neighbours among the pages whose parents share a bucket, the newer one first.
+    newer: u32,
+    older: u32,
+    /// Leading tokens that are known; less than a page is only found by `find_beginning`.
+    filled: u32,
 }
+
+const EMPTY: Entry = Entry { parent: 0, serial: 0, bucket: 0, next: NONE, newer: NONE, older: NONE, filled: 0 };
 
 /// Which registered page holds what.
 pub struct Prefix {
@@ -25,6 +40,8 @@ pub struct Prefix {
     entries: Vec<Entry>,
     tokens: Vec<u32>,
     buckets: Vec<u32>,
+    /// The newest page of each bucket of parents.
+    families: Vec<u32>,
     mask: u64,
     seed: u64,
     next_serial: u64,
@@ -42,9 +59,10 @@ impl Prefix {
         let num_buckets = num_pages.max(1).next_power_of_two();
         Self {
             page_size,
-            entries: vec![Entry { parent: 0, serial: 0, bucket: 0, next: NONE }; num_pages],
+            entries: vec![EMPTY; num_pages],
             tokens: vec![0; num_pages * page_size],
             buckets: vec![NONE; num_buckets],
+            families: vec![NONE; num_buckets],
             mask: num_buckets as u64 - 1,
             seed: seed | 1,
             next_serial: 1,
@@ -116,6 +134,60 @@ impl Prefix {
         self.find_in(self.bucket(hash), parent, tokens)
     }
 
+    fn family(&self, parent: u64) -> usize {
+        (mix(parent ^ self.seed, 0x9fb2_1c65_1e98_df25) & self.mask) as usize
+    }
+
+    /// The page after `parent` that shares the longest beginning with `tokens`, and the length of that.
+    pub fn find_beginning(&self, parent: u64, tokens: &[u32]) -> Option<(u32, usize)> {
+        let mut best = None;
+        let mut page = self.families[self.family(parent)];
+        let mut siblings = 0;
+        for _ in 0..MOST_VISITED {
+            let Some(entry) = self.entries.get(page as usize).filter(|_| siblings < MOST_SIBLINGS) else { break };
+            if entry.parent == parent {
+                siblings += 1;
+                let known = &self.stored(page)[..entry.filled as usize];
+                let common = known.iter().zip(tokens).take_while(|(left, right)| left == right).count();
+                if common > best.map_or(0, |(_, longest)| longest) {
+                    best = Some((page, common));
+                }
+            }
+            page = entry.older;
+        }
+        best
+    }
+
+    /// Registers a page of which only the first tokens are computed, unless they are known already.
+    pub fn register_beginning(&mut self, page: u32, parent: u64, tokens: &[u32]) {
+        if self.entries[page as usize].serial != 0 || tokens.is_empty() || tokens.len() >= self.page_size {
+            return;
+        }
+        if self.find_beginning(parent, tokens).is_some_and(|(_, common)| common == tokens.len()) {
+            return;
+        }
+        self.enter(page, NONE, parent, tokens);
+    }
+
+    /// Writes an entry and joins it to its family; `bucket` is NONE for a page that is not full.
+    fn enter(&mut self, page: u32, bucket: u32, parent: u64, tokens: &[u32]) -> u64 {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let start = page as usize * self.page_size;
+        self.tokens[start..start + tokens.len()].copy_from_slice(tokens);
+        let family = self.family(parent);
+        let older = self.families[family];
+        if let Some(entry) = self.entries.get_mut(older as usize) {
+            entry.newer = page;
+        }
+        self.families[family] = page;
+        let next = self.buckets.get(bucket as usize).copied().unwrap_or(NONE);
+        let filled = tokens.len() as u32;
+        self.entries[page as usize] = Entry { parent, serial, bucket, next, newer: NONE, older, filled };
+        self.num_registered += 1;
+        serial
+    }
+
     /// Registers a computed page unless the same content is known already; the serial of whichever page stands for it.
     pub fn register(&mut self, page: u32, hash: u64, parent: u64, tokens: &[u32]) -> u64 {
         let entry = self.entries[page as usize];
@@ -126,14 +198,22 @@ impl Prefix {
         if let Some(known) = self.find_in(bucket, parent, tokens) {
             return self.entries[known as usize].serial;
         }
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        let start = page as usize * self.page_size;
-        self.tokens[start..start + self.page_size].copy_from_slice(tokens);
-        self.entries[page as usize] = Entry { parent, serial, bucket, next: self.buckets[bucket as usize] };
+        let serial = self.enter(page, bucket, parent, tokens);
         self.buckets[bucket as usize] = page;
-        self.num_registered += 1;
         serial
+    }
+
+    fn leave_bucket(&mut self, page: u32, entry: Entry) {
+        let head = self.buckets[entry.bucket as usize];
+        if head == page {
+            self.buckets[entry.bucket as usize] = entry.next;
+            return;
+        }
+        let mut before = head;
+        while self.entries[before as usize].next != page {
+            before = self.entries[before as usize].next;
+        }
+        self.entries[before as usize].next = entry.next;
     }
 
     /// Forgets what a page holds, because it will be overwritten. Says whether it was registered.
@@ -142,17 +222,20 @@ impl Prefix {
         if entry.serial == 0 {
             return false;
         }
-        let head = self.buckets[entry.bucket as usize];
-        if head == page {
-            self.buckets[entry.bucket as usize] = entry.next;
-        } else {
-            let mut before = head;
-            while self.entries[before as usize].next != page {
-                before = self.entries[before as usize].next;
-            }
-            self.entries[before as usize].next = entry.next;
+        if entry.bucket != NONE {
+            self.leave_bucket(page, entry);
         }
-        self.entries[page as usize].serial = 0;
+        match entry.newer {
+            NONE => {
+                let family = self.family(entry.parent);
+                self.families[family] = entry.older;
+            }
+            newer => self.entries[newer as usize].older = entry.older,
+        }
+        if let Some(older) = self.entries.get_mut(entry.older as usize) {
+            older.newer = entry.newer;
+        }
+        self.entries[page as usize] = EMPTY;
         self.num_registered -= 1;
         true
     }
@@ -189,6 +272,32 @@ mod tests {
         assert_eq!(prefix.find(one, root, &[3, 4]), None, "other tokens, even with the same hash");
         assert_eq!(prefix.register(5, two, first, &[3, 4]), second, "a duplicate keeps the first page");
         assert!(!prefix.forget(5));
+    }
+
+    #[test]
+    fn beginnings_are_found_among_the_newest_pages_of_a_parent() {
+        let mut prefix = Prefix::new(16, 4, 7);
+        let root = Prefix::root(0);
+        let hash = prefix.chain(prefix.start(0), &[1, 2, 3, 4]);
+        let first = prefix.register(0, hash, root, &[1, 2, 3, 4]);
+        prefix.register_beginning(1, root, &[1, 2, 9]);
+        prefix.register_beginning(2, root, &[1, 2]);
+        prefix.register_beginning(3, first, &[5]);
+        assert_eq!(prefix.num_registered(), 3, "what is known already is not registered again");
+        assert_eq!(prefix.find_beginning(root, &[1, 2, 9, 9]), Some((1, 3)));
+        assert_eq!(prefix.find_beginning(root, &[1, 2, 3]), Some((0, 3)));
+        assert_eq!(prefix.find_beginning(first, &[5, 6]), Some((3, 1)));
+        assert_eq!(prefix.find_beginning(root, &[2]), None);
+        assert!(prefix.forget(1));
+        assert_eq!(prefix.find_beginning(root, &[1, 2, 9]), Some((0, 2)));
+        for page in 4..14 {
+            prefix.register_beginning(page, root, &[page, 9]);
+        }
+        assert_eq!(prefix.find_beginning(root, &[1, 2, 3]), None, "too old to be looked at");
+        for page in 0..14 {
+            prefix.forget(page);
+        }
+        assert!(prefix.families.iter().chain(&prefix.buckets).all(|page| *page == NONE));
     }
 
     #[test]

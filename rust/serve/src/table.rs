@@ -1,6 +1,6 @@
 //! The allocator: one list of pages a sequence, over [`Pages`] and [`Prefix`].
 //!
-//! Allocate with prefix reuse, append, commit what was computed, fork with copy-on-write, truncate, slide, pin, release.
+//! Allocate with prefix reuse (whole pages are shared, the beginning of one more is copied), append, commit what was computed, fork with copy-on-write, truncate, slide, pin, release.
 //! Every operation costs a constant time per page it touches. Knows nothing of why a scheduler asks.
 
 use std::hash::BuildHasher;
@@ -14,6 +14,8 @@ struct Sequence {
     tokens: Vec<u32>,
     /// Full pages whose content is computed and registered (or known under another page).
     num_committed: usize,
+    /// Leading tokens that have their keys and values, the last page that is not full included.
+    num_computed: usize,
     /// Serial of the last committed page.
     serial: u64,
     /// Hash of all committed pages.
@@ -35,6 +37,8 @@ pub struct Admission {
     pub handle: u64,
     /// Leading tokens whose keys and values lie in the cache already.
     pub num_cached: usize,
+    /// A page whose first tokens are wanted, and the page of the sequence to copy it to before the next step.
+    pub copy: Option<(u32, u32)>,
 }
 
 /// Counts since the start, and the state now.
@@ -56,6 +60,8 @@ pub struct Statistics {
     pub queried_tokens: u64,
     /// Tokens of those that were in the cache.
     pub cached_tokens: u64,
+    /// Tokens of those that came with a copy of a page that agreed in its beginning.
+    pub copied_tokens: u64,
     /// Registered pages that were overwritten.
     pub evictions: u64,
     /// Pages copied because two sequences went different ways.
@@ -146,17 +152,17 @@ impl PageAllocator {
     /// How many leading tokens of this prompt lie in the cache. At least the last token is never counted, because its
     /// logits are wanted.
     pub fn lookup(&self, tokens: &[u32], salt: u64) -> usize {
-        let full = tokens.len().saturating_sub(1) / self.page_size;
+        let reusable = tokens.len().saturating_sub(1);
         let mut serial = Prefix::root(salt);
         let mut hash = self.prefix.start(salt);
-        for (index, chunk) in tokens.chunks_exact(self.page_size).take(full).enumerate() {
+        let mut count = 0;
+        for chunk in tokens[..reusable].chunks_exact(self.page_size) {
             hash = self.prefix.chain(hash, chunk);
-            match self.prefix.find(hash, serial, chunk) {
-                Some(page) => serial = self.prefix.serial(page),
-                None => return index * self.page_size,
-            }
+            let Some(page) = self.prefix.find(hash, serial, chunk) else { break };
+            serial = self.prefix.serial(page);
+            count += self.page_size;
         }
-        full * self.page_size
+        count + self.prefix.find_beginning(serial, &tokens[count..reusable]).map_or(0, |(_, common)| common)
     }
 
     /// Pages for a whole prompt, sharing those that hold its beginning already; `None` when there is no room, and then
@@ -166,11 +172,11 @@ impl PageAllocator {
             return Err(Error::EmptySequence);
         }
         let total = tokens.len().div_ceil(self.page_size);
-        let reusable = (tokens.len() - 1) / self.page_size;
+        let reusable = tokens.len() - 1;
         let mut pages = Vec::with_capacity(total + 1);
         let mut serial = Prefix::root(salt);
         let mut hash = self.prefix.start(salt);
-        for chunk in tokens.chunks_exact(self.page_size).take(reusable) {
+        for chunk in tokens[..reusable].chunks_exact(self.page_size) {
             let next = self.prefix.chain(hash, chunk);
             let Some(page) = self.prefix.find(next, serial, chunk) else { break };
             (hash, serial) = (next, self.prefix.serial(page));
@@ -184,25 +190,44 @@ impl PageAllocator {
             }
             return Ok(None);
         }
+        // Held meanwhile, so that the page copied from is not the one that is overwritten. Without a page to spare for that,
+        // its tokens are computed instead.
+        let start = num_shared * self.page_size;
+        let mut beginning = self.prefix.find_beginning(serial, &tokens[start..reusable]);
+        if let Some((page, _)) = beginning {
+            self.pages.hold(page);
+            if self.pages.num_free() < total - num_shared + headroom {
+                self.give(page);
+                beginning = None;
+            }
+        }
         while pages.len() < total {
             match self.take() {
                 Some(page) => pages.push(page),
                 None => break,
             }
         }
-        let num_cached = num_shared * self.page_size;
+        let copy = beginning.map(|(page, _)| (page, pages[num_shared]));
+        let num_copied = beginning.map_or(0, |(_, common)| common);
+        if let Some((page, _)) = beginning {
+            self.give(page);
+            self.counts.copies += 1;
+        }
+        let num_cached = start + num_copied;
         self.counts.queried_tokens += tokens.len() as u64;
         self.counts.cached_tokens += num_cached as u64;
+        self.counts.copied_tokens += num_copied as u64;
         let handle = self.insert(Sequence {
             pages,
             tokens: tokens.to_vec(),
             num_committed: num_shared,
+            num_computed: num_cached,
             serial,
             hash,
             num_slid: 0,
             pinned: false,
         });
-        Ok(Some(Admission { handle, num_cached }))
+        Ok(Some(Admission { handle, num_cached, copy }))
     }
 
     /// Appends one token; `Ok(false)` when a page is needed and none is free. A page shared with a fork is replaced by a
@@ -259,6 +284,7 @@ impl PageAllocator {
             sequence.hash = hash;
             sequence.num_committed += 1;
         }
+        sequence.num_computed = sequence.num_computed.max(num_computed);
         Ok(())
     }
 
@@ -272,6 +298,7 @@ impl PageAllocator {
             pages: source.pages.clone(),
             tokens: source.tokens.clone(),
             num_committed: source.num_committed,
+            num_computed: source.num_computed,
             serial: source.serial,
             hash: source.hash,
             num_slid: source.num_slid,
@@ -288,6 +315,7 @@ impl PageAllocator {
             pages: source.pages[..num_pages].to_vec(),
             tokens: source.tokens[..num_pages * self.page_size].to_vec(),
             num_committed: num_pages,
+            num_computed: num_pages * self.page_size,
             serial: source.serial,
             hash: source.hash,
             num_slid: source.num_slid.min(num_pages),
@@ -315,6 +343,7 @@ impl PageAllocator {
             return Err(Error::BeyondEnd { asked: length, length: sequence.tokens.len() });
         }
         sequence.tokens.truncate(length);
+        sequence.num_computed = sequence.num_computed.min(length);
         let dropped = sequence.pages.split_off(length.div_ceil(page_size));
         for page in dropped.into_iter().rev() {
             self.give(page);
@@ -340,13 +369,20 @@ impl PageAllocator {
         Ok(freed.len())
     }
 
-    /// Ends a sequence. Its pages become free, last first, so that beginnings stay longest in the cache.
+    /// Ends a sequence. Its pages become free, last first, so that beginnings stay longest in the cache; a last page that is
+    /// computed in part can be found, too.
     pub fn release(&mut self, handle: u64) -> Result<(), Error> {
         let slot = self.slot_of(handle)?;
         let sequence = self.slots[slot].sequence.take().ok_or(Error::UnknownHandle(handle))?;
         self.free_slots.push(slot as u32);
         self.counts.num_sequences -= 1;
         self.counts.num_pins -= usize::from(sequence.pinned);
+        let (first, end) = (sequence.num_committed * self.page_size, sequence.num_computed);
+        if let Some(page) = sequence.pages.get(sequence.num_committed).filter(|page| **page != NONE && first < end) {
+            if self.pages.references(*page) == 1 {
+                self.prefix.register_beginning(*page, sequence.serial, &sequence.tokens[first..end]);
+            }
+        }
         for page in sequence.pages.into_iter().rev().filter(|page| *page != NONE) {
             self.give(page);
         }
@@ -440,7 +476,7 @@ mod tests {
         assert_eq!(early.num_cached, 0);
         pool.commit(first.handle, 10).unwrap();
         let late = pool.allocate(&tokens(0..10), 0, 0).unwrap().unwrap();
-        assert_eq!(late.num_cached, 8);
+        assert_eq!((late.num_cached, late.copy), (8, None));
         assert_eq!(pool.pages(late.handle).unwrap()[..2], pool.pages(first.handle).unwrap()[..2]);
         assert_eq!(pool.allocate(&tokens(0..10), 1, 0).unwrap().unwrap().num_cached, 0);
         pool.check().unwrap();
