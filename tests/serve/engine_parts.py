@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import ClassVar
 
 from highrise.serve.engine import Engine
 from highrise.serve.request import Output, Request, Sampling
@@ -31,6 +32,10 @@ class Letters:
 
     vocab_size = 96
     eos_ids = (EOS,)
+    special_tokens: ClassVar[dict[str, int]] = {"<end>": EOS}
+
+    def token(self, id: int) -> bytes:
+        return bytes([32 + id])
 
     def decode_stream(self) -> LetterStream:
         return LetterStream()

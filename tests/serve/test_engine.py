@@ -72,15 +72,15 @@ def test_a_cached_prompt_gives_the_same_tokens_as_a_cold_one():
     computed = engine.decoder.num_computed
     warm = run(engine, greedy(PROMPT))[0]
     assert ids_of(cold) == ids_of(warm)
-    assert (cold[0].num_cached_tokens, warm[0].num_cached_tokens) == (0, 8)
-    assert engine.decoder.num_computed - computed == len(PROMPT) - 8 + 11
+    assert (cold[0].num_cached_tokens, warm[0].num_cached_tokens) == (0, 10)
+    assert engine.decoder.num_computed - computed == len(PROMPT) - 10 + 11
 
 
 def test_tenants_and_adapters_share_nothing():
     engine = tiny_engine()
     run(engine, greedy(PROMPT, salt="a"))
     assert run(engine, greedy(PROMPT, salt="b"))[0][0].num_cached_tokens == 0
-    assert run(engine, greedy(PROMPT, salt="a"))[0][0].num_cached_tokens == 8
+    assert run(engine, greedy(PROMPT, salt="a"))[0][0].num_cached_tokens == 10
 
 
 def test_a_cancelled_request_frees_its_pages_at_once():

@@ -35,6 +35,13 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """The same as text, special tokens spelled out."""
     stop_ids: tuple[int, ...]
     """A token of these ends the answer."""
+    floating: tuple[int, int] | None = None
+    """Ids from .. to that stay the same while the text before them grows: in a fill-in what stands after the cursor.
+
+    Not the marker before them: from its state the model reads where the text before the cursor ends.
+    """
+    begun: str = ""
+    """What the answer must begin with: the begun word before the cursor, left out of `ids` (`infill(heal=True)`)."""
 
 
 class _InfillTokens(msgspec.Struct, frozen=True):
@@ -145,9 +152,12 @@ class PromptFormat:
         path: str | None = None,
         repository: str | None = None,
         limit: int | None = None,
+        heal: bool = False,
     ) -> Prompt:
         """Ask for what stands between `prefix` and `suffix`; `extra` are other files as (path, text).
 
+        `heal` leaves a begun word out of the prompt, for the answer to begin with it (`Prompt.begun`): the tokens of
+        half a word are not those of the whole one, so the model hardly saw them there.
         With a `limit` on the number of ids, extra files go first (the last ones before the first), then the far ends of
         prefix and suffix, three parts to one.
         """
@@ -159,6 +169,8 @@ class PromptFormat:
             )
         special = self.tokenizer.special_tokens
         encode = self.tokenizer.encode
+        begun = _begun_word(prefix) if heal else ""
+        prefix = prefix[: len(prefix) - len(begun)]
         prefix_ids, suffix_ids = encode(prefix), encode(suffix)
         blocks: list[list[int]] = []
         with_files = tokens.file in special and (extra or path is not None or repository is not None)
@@ -170,10 +182,19 @@ class PromptFormat:
         if limit is not None:
             prefix_ids, suffix_ids, blocks = _fit(prefix_ids, suffix_ids, blocks, limit - len(head) - 3)
         ids = [token for block in blocks for token in block] + head
-        ids += [special[tokens.prefix], *prefix_ids, special[tokens.suffix], *suffix_ids, special[tokens.middle]]
+        ids += [special[tokens.prefix], *prefix_ids, special[tokens.suffix]]
+        floating = (len(ids), len(ids) + len(suffix_ids)) if suffix_ids else None
+        ids += [*suffix_ids, special[tokens.middle]]
         names = (tokens.prefix, tokens.suffix, tokens.middle, tokens.repository, tokens.file, tokens.pad)
         stops = self.stop_ids + tuple(special[name] for name in names if name in special)
-        return Prompt(ids=ids, loss_mask=[False] * len(ids), text=self.tokenizer.decode(ids), stop_ids=stops)
+        return Prompt(
+            ids=ids,
+            loss_mask=[False] * len(ids),
+            text=self.tokenizer.decode(ids),
+            stop_ids=stops,
+            floating=floating,
+            begun=begun,
+        )
 
     def infill_sample(
         self,
@@ -258,6 +279,18 @@ class PromptFormat:
                 ids += found
                 mask += [counts ^ (sum(edge <= start for edge in edge_bytes) % 2 == 1) for start, _ in offsets]
         return Prompt(ids=ids, loss_mask=mask, text=guard.show(text), stop_ids=self.stop_ids)
+
+
+_BEGUN = re.compile(r"(?:[^\r\n\w]|_)?[^\W\d_]+\Z")
+"""A run of letters with the one sign that vocabularies join to it, as a blank, `.` or `_`."""
+
+_LONGEST_BEGUN = 32
+
+
+def _begun_word(prefix: str) -> str:
+    """The word that the cursor stands at the end of, or nothing."""
+    found = _BEGUN.search(prefix, max(0, len(prefix) - _LONGEST_BEGUN))
+    return found[0] if found else ""
 
 
 def _fit(

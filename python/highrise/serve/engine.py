@@ -19,11 +19,13 @@ import numpy.typing as npt
 
 from highrise.core.errors import InputError
 from highrise.core.shape import DecoderShape
+from highrise.serve.begun import Begun, TokenIndex
 from highrise.serve.cache import Cache
-from highrise.serve.request import FinishReason, Output, Request
+from highrise.serve.request import FinishReason, Output, Request, join
 from highrise.serve.sampling import Sampler, token_logprob
 from highrise.serve.scheduler import Scheduler, Work
 from highrise.serve.sequence import Sequence
+from highrise.serve.speculative import DraftLength
 
 if TYPE_CHECKING:
     from highrise.encode.prompt import PromptFormat
@@ -46,6 +48,14 @@ class Decoder(Protocol):
         """float32 hidden states after the last norm (T, hidden)."""
         ...
 
+    def copy_pages(self, src: Ints, dst: Ints) -> None:
+        """Copy whole pages in every layer, one after another."""
+        ...
+
+    def move_tokens(self, src: Ints, dst: Ints, src_start: int, dst_start: int, count: int) -> None:
+        """Copy tokens from one row of pages to places of another, keys turned on to their new positions."""
+        ...
+
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine did so far, and where it stands."""
@@ -60,6 +70,12 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """Prompt tokens that were looked up in the prefix cache."""
     cached_tokens: int
     """Prompt tokens that were found there."""
+    moved_tokens: int
+    """Prompt tokens that were taken over from another place of an earlier prompt."""
+    drafted_tokens: int
+    """Tokens that were guessed ahead."""
+    accepted_tokens: int
+    """Guesses that were right."""
     num_preemptions: int
     prompt_tokens: int
     """Prompt tokens computed."""
@@ -84,6 +100,7 @@ class Engine:
         step_tokens: int = 128,
         max_running: int = 16,
         max_waiting: int = 256,
+        speculate: bool = True,
         name: str = "model",
         eos_ids: tuple[int, ...] | None = None,
         adapter: str | None = None,
@@ -102,13 +119,19 @@ class Engine:
             step_tokens=step_tokens,
             max_running=max_running,
             max_waiting=max_waiting,
+            speculate=speculate,
         )
         self._sequences: dict[str, Sequence] = {}
+        self._sessions: dict[str, str] = {}
+        self._token_index: TokenIndex | None = None
         self._names = itertools.count(1)
         self._cancelled: list[Output] = []
         pages_a_row = -(-self.max_context // page_size)
         self._table_SP = np.full((self.scheduler.max_running, pages_a_row), -1, dtype=np.int32)
         self._prompt_tokens = 0
+        self._moved_tokens = 0
+        self._drafted_tokens = 0
+        self._accepted_tokens = 0
         self._generated_tokens = 0
         self._num_steps = 0
         self._step_seconds = 0.0
@@ -166,6 +189,14 @@ class Engine:
         if lowest < 0 or highest >= self.shape.vocab_size:
             wrong = lowest if lowest < 0 else highest
             raise InputError(f"token id {wrong} is not in the vocabulary of {self.shape.vocab_size}")
+        if request.begins and request.constraint is not None:
+            raise InputError("begins and a constraint exclude each other; let the grammar begin with the text")
+        start, end = request.floating or (0, 1)
+        if request.floating is not None and not 0 <= start < end < len(request.prompt_ids):
+            raise InputError(
+                f"floating is {request.floating}; it must name tokens inside a prompt of {len(request.prompt_ids)}, "
+                "the last one not among them"
+            )
         if request.adapter is not None and request.adapter != self.adapter:
             raise InputError(f'adapter "{request.adapter}" is not loaded; loaded: {self.adapter or "none"}')
 
@@ -181,7 +212,7 @@ class Engine:
             request.prompt_ids,
             vocab_size=self.shape.vocab_size,
             eos_ids=self.eos_ids,
-            constraint=request.constraint,
+            constraint=Begun(request.begins, self._begun_words()) if request.begins else request.constraint,
         )
         limit = self.max_context
         if sampling.max_tokens is not None:
@@ -196,9 +227,21 @@ class Engine:
         if sequence.wants_prompt_logprobs:
             sequence.salt = self.cache.private_salt()
             sequence.prompt_logprobs = [None] * sequence.num_prompt
+        if request.session and (older := self._sessions.get(request.session)) is not None:
+            self.cancel(older)
         self.scheduler.add(sequence)
         self._sequences[name] = sequence
+        if request.session:
+            self._sessions[request.session] = name
         return name
+
+    def _begun_words(self) -> TokenIndex:
+        if self._token_index is None:
+            specials = set(self.tokenizer.special_tokens.values())
+            self._token_index = TokenIndex(
+                lambda id: b"" if id in specials else self.tokenizer.token(id), self.tokenizer.vocab_size
+            )
+        return self._token_index
 
     def cancel(self, request_id: str) -> bool:
         """Stop a request; its pages are free when this returns. False when there is no such request any more."""
@@ -211,7 +254,10 @@ class Engine:
 
     def _remove(self, sequence: Sequence) -> None:
         self.scheduler.remove(sequence)
-        del self._sequences[sequence.request.id]
+        request = sequence.request
+        del self._sequences[request.id]
+        if request.session and self._sessions.get(request.session) == request.id:
+            del self._sessions[request.session]
 
     # ------------------------------------------------------------------------------------------------ one step
 
@@ -231,45 +277,80 @@ class Engine:
                 self._score_prompt(item, logits, 0 if row is None else row)
             if item.finishes:
                 assert row is not None
-                outputs.append(self._choose(item.sequence, logits[row + self._last_row(item)]))
+                outputs.append(self._choose_all(item, logits[row + self._last_row(item) :]))
         self._num_steps += 1
-        self._step_seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        self._step_seconds += seconds
+        num_tokens = sum(len(item.places) for item in work)
+        if num_tokens <= 2 * DraftLength.MOST:  # beyond, other kernels and other costs
+            self.scheduler.step_cost.see(num_tokens, seconds)
         return outputs
+
+    def _choose_all(self, item: Work, logits_RV: Floats) -> Output:  # noqa: N803
+        """The next token and, as far as the guesses turn out to be what is chosen, those after it: one output."""
+        outputs = [self._choose(item.sequence, logits_RV[0])]
+        if not item.drafts:
+            return outputs[0]
+        num_right = 0
+        for draft, logits_V in zip(item.drafts, logits_RV[1:], strict=False):  # noqa: N806
+            if outputs[-1].finish_reason is not None or outputs[-1].ids != (draft,):
+                break
+            num_right += 1
+            outputs.append(self._choose(item.sequence, logits_V))
+        self.scheduler.settle(item, num_right)
+        self._drafted_tokens += len(item.drafts)
+        self._accepted_tokens += num_right
+        return join(outputs)
 
     def _wanted(self, item: Work) -> range:
         """Places in the chunk whose logits are needed."""
         if item.sequence.prompt_logprobs is not None and item.start < item.sequence.num_prompt - 1:
             return range(item.count)
-        return range(item.count - 1, item.count) if item.finishes else range(0)
+        return range(item.count - 1, item.count + len(item.drafts)) if item.finishes else range(0)
 
     def _last_row(self, item: Work) -> int:
-        return len(self._wanted(item)) - 1
+        """The row, among the wanted ones, of the last token that is no guess."""
+        return len(self._wanted(item)) - 1 - len(item.drafts)
 
     def _forward(self, work: list[Work]) -> tuple[Floats, dict[str, int]]:
         """Logits of all wanted rows, and the first row of each request."""
         sequences = [item.sequence for item in work]
         width = self.cache.write_tables(sequences, self._table_SP)
-        total = sum(item.count for item in work)
+        self._transfer()
+        places = [np.array(item.places, dtype=np.int32) for item in work]
+        total = sum(map(len, places))
         tokens, positions, owner = (np.empty(total, dtype=np.int32) for _ in range(3))
         wanted: list[int] = []
         rows: dict[str, int] = {}
         place = 0
         for index, item in enumerate(work):
-            end = place + item.count
-            tokens[place:end] = item.sequence.tokens[item.start : item.start + item.count]
-            positions[place:end] = np.arange(item.start, item.start + item.count)
+            end = place + len(places[index])
+            tokens[place:end] = item.tokens
+            positions[place:end] = places[index]
             owner[place:end] = index
-            places = self._wanted(item)
-            if places:
+            offsets = self._wanted(item)
+            if offsets:
                 rows[item.sequence.request.id] = len(wanted)
-                wanted.extend(place + offset for offset in places)
+                wanted.extend(range(end - len(offsets), end))
             place = end
         table = np.ascontiguousarray(self._table_SP[: len(work), :width])
         logits = self.decoder.forward(tokens, positions, owner, table, np.array(wanted, dtype=np.int32))
         return logits, rows
 
+    def _transfer(self) -> None:
+        """Copies and moves inside the pages that the step relies on."""
+        copies, moves = self.cache.take_transfers()
+        if len(copies):
+            source, target = np.ascontiguousarray(copies.T)
+            self.decoder.copy_pages(source, target)
+        for move in moves:
+            source, target = self.cache.row(move.source), self.cache.row(move.target)
+            self.decoder.move_tokens(source, target, move.start, move.to, move.count)
+            self._moved_tokens += move.count
+
     def _count(self, item: Work) -> None:
-        self._prompt_tokens += max(0, min(item.start + item.count, item.sequence.num_prompt) - item.start)
+        end = item.sequence.num_prompt
+        self._prompt_tokens += sum(place < end for place in item.places)
 
     def _score_prompt(self, item: Work, logits: Floats, first_row: int) -> None:
         sequence = item.sequence
@@ -298,7 +379,7 @@ class Engine:
             reason, stop = "stop", token
             text = self._rest(sequence)
         else:
-            text, stop = sequence.stop.push(sequence.stream.push(token))
+            text, stop = sequence.stop.push(sequence.show(sequence.stream.push(token)))
             if stop is not None:
                 reason = "stop"
             elif (reason := sequence.sampler.ended) is not None:
@@ -316,7 +397,7 @@ class Engine:
     @staticmethod
     def _rest(sequence: Sequence) -> str:
         """Text held back inside the decoder of characters and the matcher of stop strings."""
-        text, stop = sequence.stop.push(sequence.stream.finish())
+        text, stop = sequence.stop.push(sequence.show(sequence.stream.finish()))
         return text if stop is not None else text + sequence.stop.finish()
 
     def _output(
@@ -405,6 +486,9 @@ class Engine:
             num_free_pages=pages["num_free"],
             queried_tokens=pages["queried_tokens"],
             cached_tokens=pages["cached_tokens"],
+            moved_tokens=self._moved_tokens,
+            drafted_tokens=self._drafted_tokens,
+            accepted_tokens=self._accepted_tokens,
             num_preemptions=self.scheduler.num_preemptions,
             prompt_tokens=self._prompt_tokens,
             generated_tokens=self._generated_tokens,

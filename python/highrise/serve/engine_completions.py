@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
+from highrise.encode.prompt import Prompt
 from highrise.serve.engine_inputs import EngineInputs
 from highrise.serve.generation import Generation, Piece, merge, num_choices, num_tries, sampling_of
 from highrise.serve.grammar import grammar_of
@@ -133,12 +134,14 @@ class EngineCompletions:
         self._inputs.check_model(request.model)
         per_prompt = num_tries(request)
         stop_ids: Sequence[int] = ()
+        fill_in: Prompt | None = None
         wanted = _DEFAULT_TOKENS if request.max_tokens is None else request.max_tokens
         if request.suffix is not None:
             if request.echo:
                 raise ApiError("'echo' and 'suffix' exclude each other.", param="echo")
-            ids, stop_ids = self._fill_middle(request, wanted)
-            prompts = [ids]
+            fill_in = self._fill_middle(request, wanted)
+            prompts, stop_ids = [fill_in.ids], fill_in.stop_ids
+            wanted += self._inputs.count(fill_in.begun) if wanted else 0
         else:
             prompts = [self._inputs.ids(prompt) for prompt in split_prompts(request.prompt, "prompt")]
         echo = [self._inputs.tokenizer.decode(ids) for ids in prompts] if request.echo else []
@@ -165,16 +168,25 @@ class EngineCompletions:
                 priority=request.priority or priority,
                 constraint=constraint,
                 timeout=request.timeout,
+                session=request.session if len(prompts) == 1 else None,
+                fill_in=fill_in,
             )
         return _Work(
             id=new_id("cmpl"), created=now(), prompts=prompts, per_prompt=per_prompt, echo=echo, streams=streams
         )
 
-    def _fill_middle(self, request: CompletionRequest, max_tokens: int) -> tuple[list[int], Sequence[int]]:
+    def _fill_middle(self, request: CompletionRequest, max_tokens: int) -> Prompt:
         if not isinstance(request.prompt, str):
             raise ApiError("With 'suffix' the prompt must be one string.", param="prompt")
         extra = [(piece.filename, piece.text) for piece in request.input_extra or ()]
         prompt, _ = self._inputs.middle(
-            request.prompt, request.suffix or "", extra, max_tokens, path=request.path, repository=request.repository
+            request.prompt,
+            request.suffix or "",
+            extra,
+            max_tokens,
+            path=request.path,
+            repository=request.repository,
+            # With log-probabilities every token is told and none hidden; a grammar knows of no begun word.
+            heal=request.logprobs is None and grammar_of(request) is None,
         )
-        return prompt.ids, prompt.stop_ids
+        return prompt

@@ -80,13 +80,21 @@ class EngineInfill:
         )
         ids = prompt.ids
         room = self._inputs.room(ids, "input_prefix")
+        begun = self._inputs.count(prompt.begun) if wanted else 0
         sampling = sampling_of(
             fields,
-            max_tokens=min(wanted, room),
+            max_tokens=min(wanted + begun, room),
             stop_ids=prompt.stop_ids,
             vocab_size=self._inputs.tokenizer.vocab_size,
         )
-        streams = self._generation.start(ids, sampling, count=num_choices(fields), priority=Priority.TYPING)
+        streams = self._generation.start(
+            ids,
+            sampling,
+            count=num_choices(fields),
+            priority=Priority.TYPING,
+            session=request.session,
+            fill_in=prompt,
+        )
         return self._stream(request, ids, truncated, streams)
 
     async def _stream(

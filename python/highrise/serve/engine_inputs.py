@@ -64,8 +64,12 @@ class EngineInputs:
         *,
         path: str | None,
         repository: str | None,
+        heal: bool = True,
     ) -> tuple[Prompt, bool]:
-        """The fill-in-the-middle prompt, cut to leave room for `max_tokens`, and whether it was cut."""
+        """The fill-in-the-middle prompt, cut to leave room for `max_tokens`, and whether it was cut.
+
+        `heal` lets the answer spell the begun word before the cursor, see `PromptFormat.infill`.
+        """
         if not self.prompts.supports_infill:
             raise ApiError(
                 f"The model '{self.name}' was not made to fill in a middle.", param="suffix", code="infill_unsupported"
@@ -78,7 +82,9 @@ class EngineInputs:
         if budget < 32:
             raise self._too_long(max_tokens, "max_tokens")
         window = fit(prefix, suffix, extra, budget=budget, count=self.count)
-        prompt = self.prompts.infill(window.prefix, window.suffix, extra=window.extra, path=path, repository=repository)
+        prompt = self.prompts.infill(
+            window.prefix, window.suffix, extra=window.extra, path=path, repository=repository, heal=heal
+        )
         return prompt, window.truncated
 
     def ids(self, prompt: str | list[int], param: str = "prompt") -> list[int]:

@@ -19,6 +19,7 @@ from highrise.serve.request import Output, Request, Sampling
 from highrise.serve.request_log import note
 
 if TYPE_CHECKING:
+    from highrise.encode.prompt import Prompt
     from highrise.serve.constraint import Constraint
     from highrise.serve.runner import EngineRunner
 
@@ -161,10 +162,14 @@ class Generation:
         priority: int = 0,
         constraint: Constraint | None = None,
         timeout: float | None = None,
+        session: str | None = None,
+        fill_in: Prompt | None = None,
     ) -> list[AsyncGenerator[Output, None]]:
         """`count` streams over the same prompt; with a seed each choice gets its own.
 
-        `timeout` seconds after the start an answer ends as it is, or is refused with 504 when it has not begun.
+        `timeout` seconds after the start an answer ends as it is, or is refused with 504 when it has not begun. A single
+        stream takes the place of the one that its `session` has under way. `fill_in` tells what of the prompt floats,
+        and what the answer begins with.
         """
         self.check_room(count)
         seconds = self._seconds(timeout)
@@ -179,6 +184,9 @@ class Generation:
                 sampling=own,
                 priority=priority,
                 constraint=None if constraint is None else constraint.fresh(),
+                session=session if session and count == 1 else "",
+                floating=None if fill_in is None else fill_in.floating,
+                begins="" if fill_in is None else fill_in.begun,
             )
             streams.append(self._run(request, seconds))
         return streams

@@ -15,6 +15,7 @@ import msgspec
 __all__ = ["InfillStop", "Window", "fit", "keep_end", "keep_start"]
 
 _STEP = 16  # lines by which the window's start moves
+_ROUND = 64  # tokens by which the suffix gives way to a prefix that grows
 _CHARACTERS = 12  # no more than so many characters a token are looked at, so that a huge file costs no more
 
 
@@ -83,11 +84,17 @@ def fit(
     prefix_share: float = 0.75,
 ) -> Window:
     """Prefix, suffix and extra pieces in at most `budget` tokens: `prefix_share` of it for the prefix, the rest for the
-    suffix, unless one needs less; extra pieces fill what is left, first come first served, whole or not at all."""
+    suffix, unless one needs less; extra pieces fill what is left, first come first served, whole or not at all.
+
+    What a short prefix leaves to the suffix changes in steps, so that the suffix stays the same while the prefix grows.
+    """
     suffix_kept = keep_start(suffix, budget - int(budget * prefix_share), count)
     prefix_kept = keep_end(prefix, budget - count(suffix_kept), count)
     if len(suffix_kept) < len(suffix):
-        suffix_kept = keep_start(suffix, budget - count(prefix_kept), count)
+        room = budget - count(prefix_kept)
+        if len(suffix) > room * _CHARACTERS or count(suffix) > room:
+            room = room // _ROUND * _ROUND
+        suffix_kept = max(suffix_kept, keep_start(suffix, room, count), key=len)
     left = budget - count(prefix_kept) - count(suffix_kept)
     pieces = []
     for name, text in extra:

@@ -7,6 +7,7 @@ its name.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -16,7 +17,7 @@ from highrise.core.errors import InputError
 if TYPE_CHECKING:
     from highrise.serve.constraint import Constraint
 
-__all__ = ["FinishReason", "Output", "Priority", "Request", "Sampling", "TokenLogprob"]
+__all__ = ["FinishReason", "Output", "Priority", "Request", "Sampling", "TokenLogprob", "join"]
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -114,6 +115,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Name of a loaded adapter; None runs the adapter the engine was loaded with, if any."""
     constraint: Constraint | None = None
     """What keeps the answer to a grammar; it is advanced as tokens come, so each request has its own."""
+    session: str = ""
+    """A new request of a session takes the place of the one before: that one is cancelled (an editor's next key)."""
+    floating: tuple[int, int] | None = None
+    """Prompt tokens from .. to that may be taken from an earlier request where they stood at another place (the text
+    after the cursor); see `serve/floating.py`."""
+    begins: str = ""
+    """The answer must begin with this text (a begun word); it is not part of the outputs' `text`."""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
@@ -143,3 +151,15 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     num_cached_tokens: int = 0
     """Prompt tokens whose keys and values were found in the cache."""
     num_generated: int = 0
+
+
+def join(outputs: Sequence[Output]) -> Output:
+    """Consecutive outputs of one request as one."""
+    logprobs = [scored for output in outputs for scored in output.logprobs or ()]
+    return msgspec.structs.replace(
+        outputs[-1],
+        ids=tuple(token for output in outputs for token in output.ids),
+        text="".join(output.text for output in outputs),
+        logprobs=tuple(logprobs) if outputs[0].logprobs is not None else None,
+        prompt_logprobs=outputs[0].prompt_logprobs,
+    )

@@ -13,6 +13,7 @@ import dataclasses
 from highrise.core.errors import InputError, ServeError
 from highrise.serve.cache import Cache
 from highrise.serve.sequence import Sequence
+from highrise.serve.speculative import DraftLength, StepCost
 
 __all__ = ["QueueFullError", "Scheduler", "Work"]
 
@@ -28,6 +29,21 @@ class Work:
     sequence: Sequence
     start: int
     count: int
+    drafts: tuple[int, ...] = ()
+    """Guesses for the tokens after these, computed with them (`serve/speculative.py`)."""
+
+    @property
+    def places(self) -> list[int]:
+        """Where the tokens to compute stand: all but those in the sequence's hole, and the guesses."""
+        first, last = self.sequence.hole or (0, 0)
+        end = self.start + self.count + len(self.drafts)
+        return [*range(self.start, min(end, max(first, self.start))), *range(max(self.start, last), end)]
+
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens at `places`."""
+        own, known = self.sequence.tokens, len(self.sequence.tokens)
+        return [own[place] if place < known else self.drafts[place - known] for place in self.places]
 
     @property
     def finishes(self) -> bool:
@@ -47,6 +63,7 @@ class Scheduler:
         max_running: int = 16,
         max_waiting: int = 256,
         patience: int = 1000,
+        speculate: bool = True,
     ) -> None:
         self.cache = cache
         self.max_context = min(max_context, cache.capacity)
@@ -55,6 +72,9 @@ class Scheduler:
         self.max_waiting = max_waiting
         self.patience = patience
         """After this many steps of waiting a request gains one priority."""
+        self.speculate = speculate
+        """Whether to guess tokens ahead when a step has room for them."""
+        self.step_cost = StepCost()
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.num_preemptions = 0
@@ -88,7 +108,7 @@ class Scheduler:
             self.running.remove(sequence)
         else:
             self.waiting.remove(sequence)
-        self.cache.release(sequence)
+        self.cache.release(sequence, keep_floating=True)
 
     # ------------------------------------------------------------------------------------------------ one step
 
@@ -103,7 +123,9 @@ class Scheduler:
             if sequence.num_missing == 1:
                 work.append(Work(sequence, sequence.num_computed, 1))
                 budget -= 1
-        self._fill(work, budget)
+        budget = self._fill(work, budget)
+        if self.speculate and budget > 0:
+            self._guess(work, budget)
         return work
 
     def advance(self, work: list[Work]) -> None:
@@ -113,13 +135,47 @@ class Scheduler:
         if work:
             self.cache.commit([item.sequence for item in work])
 
+    def settle(self, item: Work, num_right: int) -> None:
+        """Keep the first `num_right` guesses of `item`, which became tokens, and give back the slots of the others."""
+        sequence = item.sequence
+        sequence.draft_length.see(num_right, len(item.drafts))
+        if sequence.handle is None:
+            return
+        sequence.num_computed += num_right
+        sequence.num_reserved += num_right
+        if num_right < len(item.drafts):
+            self.cache.truncate(sequence, sequence.num_prompt + sequence.num_reserved)
+
+    def _guess(self, work: list[Work], budget: int) -> None:
+        """Add guesses to answers under way, as many as fit into what is left of the step and are worth their time."""
+        num_tokens = sum(len(item.places) for item in work)
+        for item in work:
+            sequence = item.sequence
+            if item.count != 1 or not item.finishes or sequence.num_generated == 0:
+                continue
+            limit = min(budget, sequence.token_limit - len(sequence.tokens) - 1)
+            drafts = sequence.lookup.propose(sequence.tokens, min(limit, DraftLength.MOST)) if limit > 0 else []
+            if not drafts:
+                continue
+            wanted = min(len(drafts), sequence.draft_length.best(self.step_cost, num_tokens - 1))
+            if wanted == 0:
+                sequence.draft_length.rest()
+                continue
+            count = self.cache.extend(sequence, drafts[:wanted])
+            item.drafts = tuple(drafts[:count])
+            budget -= count
+            num_tokens += count
+
     def _urgency(self, sequence: Sequence) -> tuple[int, int]:
         """Smaller goes first. Waiting makes everyone more urgent, so nobody waits for ever."""
         aged = (self._clock - sequence.arrival_step) // self.patience
         return (sequence.request.priority - aged, sequence.arrival)
 
-    def _fill(self, work: list[Work], budget: int) -> None:
-        """Spend `budget` tokens on prompts, running and queued, most urgent first; nobody overtakes in the queue."""
+    def _fill(self, work: list[Work], budget: int) -> int:
+        """Spend `budget` tokens on prompts, running and queued, most urgent first; nobody overtakes in the queue.
+
+        What is left of it.
+        """
         prompts = [sequence for sequence in self.running if sequence.num_missing > 1]
         self.waiting.sort(key=self._urgency)
         blocked = False
@@ -133,10 +189,11 @@ class Scheduler:
                     continue
                 sequence = queued
             else:
-                return
-            count = min(sequence.num_missing, budget, sequence.chunk_limit)
+                break
+            count, cost = sequence.chunk(budget)
             work.append(Work(sequence, sequence.num_computed, count))
-            budget -= count
+            budget -= cost
+        return budget
 
     def _reserve_answers(self) -> None:
         """A slot for the newest token of every sequence that answers; the least urgent give way when pages run out."""

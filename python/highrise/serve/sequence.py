@@ -6,6 +6,7 @@ from typing import Protocol
 
 from highrise.serve.request import Request, TokenLogprob
 from highrise.serve.sampling import Sampler
+from highrise.serve.speculative import DraftLength, Lookup
 from highrise.serve.stop import StopMatcher
 
 __all__ = ["DecodeStream", "Sequence"]
@@ -30,8 +31,11 @@ class Sequence:
         "arrival",
         "arrival_step",
         "chunk_limit",
+        "draft_length",
         "first_output",
         "handle",
+        "hole",
+        "lookup",
         "num_cached",
         "num_computed",
         "num_preemptions",
@@ -41,6 +45,7 @@ class Sequence:
         "request",
         "salt",
         "sampler",
+        "skip",
         "stop",
         "stream",
         "token_limit",
@@ -62,6 +67,10 @@ class Sequence:
         self.num_preemptions = 0
         self.handle: int | None = None
         """Name of the sequence in the page allocator; None while it holds no page."""
+        self.hole: tuple[int, int] | None = None
+        """Tokens from .. to that are not computed, because they were taken over from an earlier request."""
+        self.skip = request.begins
+        """Text still to come that is not shown."""
         self.arrival = 0
         """Counts requests, so that the earlier goes first."""
         self.arrival_step = 0
@@ -70,6 +79,8 @@ class Sequence:
         self.salt = salt
         self.token_limit = token_limit
         """Prompt and answer together never grow beyond this many tokens."""
+        self.lookup = Lookup()
+        self.draft_length = DraftLength()
         self.sampler = sampler
         self.stream = stream
         self.stop = StopMatcher(request.sampling.stop)
@@ -85,6 +96,31 @@ class Sequence:
     def num_missing(self) -> int:
         """Tokens still to be computed before the next one can be chosen."""
         return len(self.tokens) - self.num_computed
+
+    @property
+    def num_exact(self) -> int:
+        """Leading computed tokens that others may share: nothing from a hole on."""
+        return self.num_computed if self.hole is None else min(self.num_computed, self.hole[0])
+
+    def chunk(self, budget: int) -> tuple[int, int]:
+        """The next tokens when `budget` of them may be computed: how many, and how many of these cost something."""
+        budget = min(budget, self.chunk_limit)
+        if self.hole is None or self.num_computed >= self.hole[1]:
+            count = min(self.num_missing, budget)
+            return count, count
+        start, end = self.hole
+        before = max(start - self.num_computed, 0)
+        skipped = end - max(start, self.num_computed)
+        cost = min(self.num_missing - skipped, budget)
+        return (cost + skipped, cost) if cost > before else (cost, cost)
+
+    def show(self, text: str) -> str:
+        """`text` without what of it belongs to the begun word."""
+        if not self.skip:
+            return text
+        count = min(len(self.skip), len(text))
+        self.skip = self.skip[count:]
+        return text[count:]
 
     @property
     def wants_prompt_logprobs(self) -> bool:

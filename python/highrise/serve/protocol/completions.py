@@ -18,6 +18,8 @@ class CompletionRequest(SamplingFields, kw_only=True):
 
     prompt: str | list[str | int | list[int]]
     suffix: str | None = None
+    session: str | None = None
+    """An editor's own name for itself: its next request takes the place of the one under way."""
     echo: bool | None = None
     logprobs: int | None = None
     path: str | None = None

@@ -21,6 +21,8 @@ class InfillRequest(msgspec.Struct, kw_only=True):
     input_prefix: str
     input_suffix: str
     input_extra: list[InfillExtra] | None = None
+    session: str | None = None
+    """An editor's own name for itself: its next request takes the place of the one under way."""
     prompt: str | None = None
     n_predict: int | None = None
     n_indent: int | None = None

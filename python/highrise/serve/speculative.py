@@ -1,0 +1,101 @@
+"""Floor 6, speculative: guesses the next tokens from what was said before, and how many guesses pay. Knows no model.
+
+Code repeats itself: after three tokens that stood in the prompt or the answer before, what followed then is likely to
+follow now (prompt look-up, Saxena 2023). The guesses go into the step with the token that is due; each is kept when the
+token chosen at its place, by the request's own rule and generator, is the guess. So the tokens are those of a plain
+decoding, greedy or with a seed. A small model as guesser would need the same vocabulary; none of the catalogue has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+
+__all__ = ["DraftLength", "Lookup", "StepCost"]
+
+_GRAM = 3
+"""Tokens that must agree; with two, most guesses of code were wrong."""
+
+
+class Lookup:
+    """Where each three tokens of one sequence stood last."""
+
+    __slots__ = ("_after", "_seen")
+
+    def __init__(self) -> None:
+        self._after: dict[tuple[int, ...], int] = {}
+        self._seen = _GRAM
+
+    def propose(self, tokens: Items[int], limit: int) -> list[int]:
+        """At most `limit` guesses for what follows `tokens`, which only ever grows from call to call."""
+        for end in range(self._seen, len(tokens)):
+            self._after[tuple(tokens[end - _GRAM : end])] = end
+        self._seen = max(self._seen, len(tokens))
+        place = self._after.get(tuple(tokens[-_GRAM:]))
+        if place is None:
+            return []
+        period = len(tokens) - place  # past the end it goes on as it went round
+        return [tokens[place + ahead % period] for ahead in range(limit)]
+
+
+class StepCost:
+    """Seconds of a step as `fixed + a_token * tokens`, fitted to the steps that were seen, older ones fading."""
+
+    __slots__ = ("_n", "_nn", "_nt", "_t", "_w")
+
+    FADING = 0.98
+
+    def __init__(self) -> None:
+        # Until steps were seen: a second token costs a seventh of the first, as int4 weights on two cores did.
+        self._w, self._n, self._t, self._nn, self._nt = 2.0, 10.0, 2 * 6.0 + 10.0, 82.0, 6 * 10.0 + 82.0
+        self._t, self._nt = self._t * 1e-3, self._nt * 1e-3
+
+    def see(self, num_tokens: int, seconds: float) -> None:
+        """Note a step of so many tokens."""
+        keep = self.FADING
+        self._w = keep * self._w + 1
+        self._n = keep * self._n + num_tokens
+        self._t = keep * self._t + seconds
+        self._nn = keep * self._nn + num_tokens * num_tokens
+        self._nt = keep * self._nt + num_tokens * seconds
+
+    def seconds(self, num_tokens: int) -> float:
+        """Expected seconds of a step; never less for more tokens."""
+        spread = self._w * self._nn - self._n * self._n
+        slope = max((self._w * self._nt - self._n * self._t) / spread, 0.0) if spread > 1e-9 else 0.0
+        fixed = max((self._t - slope * self._n) / self._w, 0.0)
+        return fixed + slope * num_tokens
+
+
+class DraftLength:
+    """How many guesses of one sequence to try: the number with the most expected tokens a second."""
+
+    __slots__ = ("_rate",)
+
+    MOST = 8
+    FADING = 0.8
+
+    def __init__(self) -> None:
+        self._rate = 0.6
+
+    def best(self, cost: StepCost, num_others: int) -> int:
+        """Guesses to try in a step of `num_others` tokens besides; 0 when none pays."""
+        rate = min(self._rate, 0.99)
+        best, speed = 0, 1 / max(cost.seconds(num_others + 1), 1e-9)
+        expected = 1.0
+        for count in range(1, self.MOST + 1):
+            expected += rate**count
+            found = expected / max(cost.seconds(num_others + 1 + count), 1e-9)
+            if found > speed:
+                best, speed = count, found
+        return best
+
+    def see(self, num_right: int, num_tried: int) -> None:
+        """Learn from a step; a length of 0 is tried again after a while, because rates recover."""
+        for index in range(num_tried):
+            if index > num_right:
+                break
+            self._rate = self.FADING * self._rate + (1 - self.FADING) * (index < num_right)
+
+    def rest(self) -> None:
+        """A guess was there and not tried: forget a little of the bad luck."""
+        self._rate += 0.02 * (0.6 - self._rate)
