@@ -167,9 +167,9 @@ class Generation:
     ) -> list[AsyncGenerator[Output, None]]:
         """`count` streams over the same prompt; with a seed each choice gets its own.
 
-        `timeout` seconds after the start an answer ends as it is, or is refused with 504 when it has not begun. A single
-        stream takes the place of the one that its `session` has under way. `fill_in` tells what of the prompt floats,
-        and what the answer begins with.
+        `timeout` seconds after the start an answer ends as it is, or is refused with 504 when it has not begun. A
+        single stream takes the place of the one that its `session` has under way. `fill_in` tells what of the prompt
+        floats, and what the answer begins with.
         """
         self.check_room(count)
         seconds = self._seconds(timeout)
