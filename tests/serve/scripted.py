@@ -37,6 +37,8 @@ class ByteTokenizer:
 class ScriptedPrompt:
     ids: list[int]
     stop_ids: tuple[int, ...] = ()
+    floating: tuple[int, int] | None = None
+    begun: str = ""
 
 
 @dataclass
@@ -59,7 +61,7 @@ class ScriptedPrompts:
         return ScriptedPrompt(list("".join(f"{one['role']}:{one['content']}\n" for one in messages).encode()))
 
     def infill(
-        self, prefix: str, suffix: str, *, extra: Any = (), path: Any = None, repository: Any = None
+        self, prefix: str, suffix: str, *, extra: Any = (), path: Any = None, repository: Any = None, heal: bool = False
     ) -> ScriptedPrompt:
         self.seen.append((prefix, suffix, tuple(extra), path))
         text = "".join(f"<file>{name}\n{body}" for name, body in extra) + f"<pre>{prefix}<suf>{suffix}<mid>"
