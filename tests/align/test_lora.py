@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from highrise.align.config import LoraConfig
-from highrise.align.lora import add_adapter, load_adapter, merge_adapter, save_adapter, without_adapter
+from highrise.align.lora import (
+    LoraLinear,
+    add_adapter,
+    load_adapter,
+    merge_adapter,
+    save_adapter,
+    without_adapter,
+)
 from highrise.core.errors import InputError
 from highrise.core.shape import DecoderShape
 from highrise.train.model import Decoder
@@ -105,3 +113,30 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         load_adapter(wider, tmp_path / "adapter")
     with pytest.raises(InputError, match="no adapter_config"):
         load_adapter(Decoder(SHAPE), tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_written_gradient_is_autograds(precision: str) -> None:
+    torch.manual_seed(5)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    base = torch.nn.Linear(24, 40, bias=True).to(dtype).requires_grad_(False)
+    layer = LoraLinear(base, rank=4, alpha=6.0)
+    torch.nn.init.normal_(layer.lora_B)
+    x = torch.randn(3, 7, 24)
+    weight = torch.randn(3, 7, 40)
+
+    def gradients(forward: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
+        leaf = x.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            out = forward(leaf)
+        loss = (out.float() * weight).sum()
+        return [out.detach().float(), *torch.autograd.grad(loss, [leaf, layer.lora_A, layer.lora_B])]
+
+    def plain(leaf: torch.Tensor) -> torch.Tensor:
+        full = base.weight.float() + layer.scale * (layer.lora_B @ layer.lora_A)
+        with torch.autocast("cpu", enabled=False):
+            return torch.nn.functional.linear(leaf, full, base.bias.float())
+
+    limits = {"rtol": 1e-4, "atol": 1e-4} if precision == "float32" else {"rtol": 0.05, "atol": 0.5}
+    for found, expected in zip(gradients(layer), gradients(plain), strict=True):
+        torch.testing.assert_close(found, expected, **limits)

@@ -15,7 +15,7 @@ from highrise.core.shape import DecoderShape
 from highrise.train import cross_entropy
 from highrise.train.cross_entropy import IGNORED, answer_log_probabilities, summed_cross_entropy
 from highrise.train.model import Decoder
-from highrise.train.step import accumulate, best_fit, pack_samples
+from highrise.train.step import accumulate, best_fit, fill_rows, pack_samples
 from tests.reference.losses import answer_log_probability, dpo_sigmoid
 
 VOCABULARY = 31
@@ -122,3 +122,15 @@ def test_best_fit_loses_nothing_and_never_overflows(sizes: list[int]) -> None:
     rows = best_fit(sizes, 32)
     assert sorted(index for row in rows for index in row) == list(range(len(sizes)))
     assert all(sum(sizes[index] for index in row) <= 32 for row in rows)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(1, 32), max_size=120))
+def test_filled_rows_lose_nothing_and_leave_little_room(sizes: list[int]) -> None:
+    rows = list(fill_rows(iter(enumerate(sizes)), 32, size=lambda sample: sample[1]))
+    assert sorted(index for row in rows for index, _ in row) == list(range(len(sizes)))
+    assert all(sum(size for _, size in row) <= 32 for row in rows)
+    if rows:  # the one that waited longest leads its row, so nobody waits for ever
+        leaders = [row[0][0] for row in rows]
+        assert leaders == sorted(leaders)
+        assert len(rows) <= 2 * -(-sum(sizes) // 32) + 1

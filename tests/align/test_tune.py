@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from highrise.align import tune as tuning
+from highrise.align.choice import choose
 from highrise.align.config import DpoConfig, LoraConfig, MethodConfig, SftConfig
 from highrise.align.lora import load_adapter
 from highrise.align.merge import merge
@@ -123,6 +124,29 @@ def test_too_few_tokens_are_skipped_with_a_sentence(base: Path, data: Path, mach
     assert "skipped" in (tmp_path / "CARD.md").read_text()
 
 
+def test_measured_too_slow_is_skipped_after_a_few_steps(
+    base: Path, data: Path, machine: Machine, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    slow = msgspec.structs.replace(SFT, budget="1 s", minimum_tokens=2_000_000)
+    fast = msgspec.structs.replace(machine, matmul_flops=1e15)
+    counts = tune([slow], base, data, tmp_path, fast, say=said.append)
+    assert counts["kept"] == 0 and "measured" in said[-1] and "teach nothing" in said[-1]
+
+
+def test_the_budget_holds_and_the_card_tells_kinds_apart(tuned: tuple[Path, dict[str, int | float | str]]) -> None:
+    card = (tuned[0] / "CARD.md").read_text()
+    assert "| infill code |" in card and "| code |" in card and "| chat |" in card
+    assert float(tuned[1]["sft_seconds"]) < 3 * 1.3 + 1
+    assert int(tuned[1]["sft_planned"]) > 0
+
+
+def test_feedback_is_looked_at_before_anything_else(base: Path, data: Path, machine: Machine, tmp_path: Path) -> None:
+    never = DpoConfig(feedback=str(tmp_path / "absent.jsonl"), minimum_tokens=10**12)
+    with pytest.raises(ConfigError, match="cannot read"):
+        tune([never], base, data, tmp_path / "out", machine, say=_silent)
+
+
 def test_sigkill_then_goes_on(base: Path, data: Path, machine: Machine, tmp_path: Path) -> None:
     config = msgspec.structs.replace(SFT, budget="4 s", checkpoint_every="1 ms")
     program = (
@@ -188,9 +212,11 @@ def test_prose_alone_does_not_judge_code(tmp_path: Path) -> None:
             row |= {"language": "markdown", "path": f"docs/{index}.md", "text": document.text * 20}
         rows.append(row | {"own": own})
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "shards" / "00000.parquet")
-    held_out = tuning._hold_out(tmp_path, tuning._choose(tmp_path))
-    assert {document.language for document in held_out} == {"markdown", "python"}
-    assert all(document.split == "validation" for document in held_out)
+    choice = choose(tmp_path)
+    assert {document.language for document in choice.held_out} == {"markdown", "python"}
+    assert not {document.path for document in choice.held_out} & {document.path for document in choice.train}
+    assert {document.path for document in choice.held_out if document.own and document.language == "python"}
+    assert len(choice.train) > 25
 
 
 def test_a_number_written_as_an_integer_is_the_same_setting() -> None:

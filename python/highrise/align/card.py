@@ -24,10 +24,10 @@ class MethodReport(msgspec.Struct, kw_only=True):
 
     method: str
     config: dict[str, object]
-    planned_tokens: int
     skipped: str = ""
     outcome: Outcome | None = None
     kept: bool = False
+    reason: str = ""
 
 
 def write_card(out: Path, *, base: Path, machine: Machine, reports: Sequence[MethodReport], kept: bool) -> None:
@@ -39,7 +39,7 @@ def write_card(out: Path, *, base: Path, machine: Machine, reports: Sequence[Met
         if any(report.outcome for report in reports)
         else "Nothing was tuned.",
         "",
-        "| method | held-out loss before | after | change | steps | tokens | tokens/s | time | kept |",
+        "| method | held-out loss | after | change | steps | tokens (planned) | tokens/s | time (budget) | kept |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for report in reports:
@@ -48,9 +48,9 @@ def write_card(out: Path, *, base: Path, machine: Machine, reports: Sequence[Met
     for report in reports:
         lines += _details(report)
     lines += [
-        "The held-out loss is the mean over answers drawn from documents of the split `validation`, which no method",
-        "saw. It says how well the weights predict such code, not that answers are right. Quantising the weights for",
-        "serving is not part of the measurement.",
+        "The held-out loss is the mean over answers drawn from documents that no method saw: files of the split",
+        "`validation`, and own files held back where a language was short there. It says how well the weights predict",
+        "such text, not that answers are right. Quantising the weights for serving is not part of the measurement.",
         "",
     ]
     with atomic_write(out / CARD) as file:
@@ -61,12 +61,16 @@ def _row(report: MethodReport) -> str:
     outcome = report.outcome
     if outcome is None:
         return f"| {report.method} | - | - | - | 0 | 0 | - | - | skipped |"
-    change = 100 * (outcome.after / outcome.before - 1) if outcome.before else 0.0
     speed = outcome.tokens / outcome.train_seconds if outcome.train_seconds else 0.0
     return (
-        f"| {report.method} | {outcome.before:.4f} | {outcome.after:.4f} | {change:+.2f} % | {outcome.steps} | "
-        f"{outcome.tokens:,} | {speed:,.0f} | {outcome.seconds:.0f} s | {'yes' if report.kept else 'no'} |"
+        f"| {report.method} | {outcome.before:.4f} | {outcome.after:.4f} | {_change(outcome.before, outcome.after)} | "
+        f"{outcome.steps} | {outcome.tokens:,} ({outcome.planned_tokens:,}) | {speed:,.0f} | {outcome.seconds:.0f} s "
+        f"({report.config['budget']}) | {'yes' if report.kept else 'no'} |"
     )
+
+
+def _change(before: float, after: float) -> str:
+    return f"{100 * (after / before - 1):+.2f} %" if before else "-"
 
 
 def _details(report: MethodReport) -> list[str]:
@@ -74,14 +78,16 @@ def _details(report: MethodReport) -> list[str]:
         return [f"- {report.method} was skipped: {report.skipped}.", ""]
     assert report.outcome is not None
     settings = ", ".join(f"{key} = {value}" for key, value in report.config.items())
-    verdict = (
-        "the loss fell, so the change is kept"
-        if report.kept
-        else "the loss did not fall, so the weights stay as they were"
-    )
-    return [
-        f"- {report.method}: {verdict}. Looked at {report.outcome.num_rows} held-out rows; the planner expected "
-        f"{report.planned_tokens:,} tokens.",
+    lines = [
+        f"- {report.method}: {report.reason}. Looked at {report.outcome.num_rows} held-out rows.",
         f"  Settings: {settings}.",
         "",
+        "| held-out samples | number | tokens asked for | loss before | after | change | decides |",
+        "|---|---|---|---|---|---|---|",
     ]
+    for name, kind in sorted(report.outcome.kinds.items()):
+        lines.append(
+            f"| {name} | {kind.num_samples} | {kind.num_targets:,} | {kind.before:.4f} | {kind.after:.4f} | "
+            f"{_change(kind.before, kind.after)} | {'yes' if kind.judged else 'no'} |"
+        )
+    return [*lines, ""]

@@ -68,10 +68,15 @@ class SftConfig(_Method, frozen=True, tag_field="method", tag="sft"):
     infill_share: float = 0.9
     """Share of fill-in-the-middle samples; the rest are chat pairs made from docstrings."""
 
+    text_share: float = 0.0
+    """Share of plain windows of the same files, every token of them asked for, beside the records."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.infill_share <= 1:
             raise ConfigError(f"align.infill_share is {self.infill_share}; it is a share between 0 and 1")
+        if not 0 <= self.text_share <= 0.9:
+            raise ConfigError(f"align.text_share is {self.text_share}; it is a share between 0 and 0.9")
 
 
 class DpoConfig(_Method, frozen=True, tag_field="method", tag="dpo"):

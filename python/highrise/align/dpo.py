@@ -29,8 +29,8 @@ class DpoTask:
     """Rows of pairs, endless to train on, and a fixed list held out."""
 
     name = "dpo"
-    unit = "nats a pair (0.693 before the first step)"
     default_rate = 5e-5
+    judged = frozenset({"pairs"})
 
     def __init__(
         self,
@@ -61,7 +61,6 @@ class DpoTask:
             share = max(1, min(config.evaluation_samples, len(self._given) // 8))
             kept, self._given = self._given[:share], self._given[share:]
         self.held_out: list[PairBatch] = pack_pairs(kept, self._length)
-        self.num_held_out = len(kept)
 
     def steps(self) -> Iterator[tuple[list[PairBatch], int]]:
         """The rows of each step and their tokens without padding."""
@@ -97,6 +96,10 @@ class DpoTask:
                 (loss / num_pairs).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total, num_pairs
+
+    def look(self, decoder: Decoder, row: PairBatch, *, device: str, precision: str) -> list[tuple[str, float, int]]:
+        """Summed loss and number of pairs of a held-out row, all of one kind."""
+        return [("pairs", *self.accumulate(decoder, [row], device=device, precision=precision, backward=False))]
 
     def _epoch(self, seed: int) -> Iterator[Pair]:
         if self._config.feedback == "auto":

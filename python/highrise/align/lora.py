@@ -51,13 +51,56 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in) -> (..., out)."""
-        out: Tensor = self.base(x)
         if not self.enabled:
-            return out
-        if not torch.is_autocast_enabled(x.device.type):  # autocast casts on its own; a float32 copy would be waste
-            x = x.to(self.lora_A.dtype)
-        low = F.linear(x, self.lora_A)
-        return out + (F.linear(low, self.lora_B) * self.scale).to(out.dtype)
+            plain: Tensor = self.base(x)
+            return plain
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+        elif self.base.weight.dtype == self.lora_A.dtype:
+            dtype = self.lora_A.dtype
+        else:  # frozen weights in 16 bits and no autocast: the small product stays in float32
+            low = F.linear(x.to(self.lora_A.dtype), self.lora_A)
+            wide: Tensor = self.base(x)
+            return wide + (F.linear(low, self.lora_B) * self.scale).to(wide.dtype)
+        out: Tensor = _AdaptedProduct.apply(
+            x.to(dtype), self.base.weight.to(dtype), self.base.bias, self.lora_A, self.lora_B, self.scale
+        )
+        return out
+
+
+class _AdaptedProduct(torch.autograd.Function):
+    """x W^T + b + s (x A^T) B^T, and its gradient for x, A and B.
+
+    Written out because autograd's way makes several passes over tensors as wide as the layer: the scaled product, its
+    sum with the frozen one, and the same again backwards. Here the low-rank products are added in place by the matrix
+    products themselves.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, a, b, scale):  # type: ignore[no-untyped-def]
+        a_low, b_low = a.to(x.dtype), b.to(x.dtype)
+        rows = x.reshape(-1, x.shape[-1])
+        low = rows @ a_low.T
+        with torch.autocast(x.device.type, enabled=False):
+            out = F.linear(rows, weight, None if bias is None else bias.to(x.dtype))
+        out.addmm_(low, b_low.T, alpha=scale)
+        ctx.save_for_backward(rows, weight, low, a_low, b_low)
+        ctx.scale, ctx.shape = scale, x.shape
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        rows, weight, low, a_low, b_low = ctx.saved_tensors
+        above = gradient.reshape(-1, gradient.shape[-1])
+        with torch.autocast(above.device.type, enabled=False):
+            for_low = above @ b_low
+            for_a = (for_low.T @ rows).float().mul_(ctx.scale)
+            for_b = (above.T @ low).float().mul_(ctx.scale)
+            for_x = None
+            if ctx.needs_input_grad[0]:
+                for_x = (above @ weight).addmm_(for_low, a_low, alpha=ctx.scale).view(ctx.shape)
+        return for_x, None, None, for_a, for_b, None
 
 
 def add_adapter(decoder: Decoder, config: LoraConfig) -> None:

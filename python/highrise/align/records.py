@@ -20,7 +20,18 @@ from highrise.core.errors import ConfigError
 from highrise.encode.prompt import PromptFormat
 from highrise.train.infill import Cut, cut_infill, pieces
 
-__all__ = ["Pair", "Sample", "chat_samples", "damage", "infill_samples", "pairs", "read_pairs"]
+__all__ = [
+    "Pair",
+    "PairLine",
+    "Sample",
+    "chat_samples",
+    "damage",
+    "infill_samples",
+    "pairs",
+    "read_pair_lines",
+    "read_pairs",
+    "text_samples",
+]
 
 Sample = tuple[list[int], list[bool]]
 """Token ids, and for each whether the assistant wrote it."""
@@ -65,6 +76,18 @@ def chat_samples(documents: Sequence[Document], prompts: PromptFormat, *, sequen
                 yield sample.ids, sample.loss_mask
 
 
+def text_samples(documents: Sequence[Document], prompts: PromptFormat, *, sequence: int, seed: int) -> Iterator[Sample]:
+    """Plain windows of at most `sequence` tokens from the documents, every token but the first asked for."""
+    draw = random.Random(seed)
+    longest = int(sequence * _CHARACTERS_PER_TOKEN)
+    places = [piece for document in documents for piece in pieces(document.text, longest)]
+    draw.shuffle(places)
+    for piece in places:
+        ids = prompts.tokenizer.encode(piece)[:sequence]
+        if len(ids) >= 2:
+            yield ids, [False] + [True] * (len(ids) - 1)
+
+
 def pairs(documents: Sequence[Document], prompts: PromptFormat, *, sequence: int, seed: int) -> Iterator[Pair]:
     """The middle that a person wrote against a damaged one: feedback that needs nobody."""
     draw = random.Random(seed)
@@ -104,7 +127,9 @@ def damage(cut: Cut, text: str, draw: random.Random) -> str | None:
     return worse if worse.strip() and worse.strip() != middle.strip() else None
 
 
-class _PairLine(msgspec.Struct, forbid_unknown_fields=True):
+class PairLine(msgspec.Struct, forbid_unknown_fields=True):
+    """One line of a file of pairs."""
+
     chosen: str
     rejected: str
     prompt: str | list[dict[str, str]] | None = None
@@ -112,24 +137,32 @@ class _PairLine(msgspec.Struct, forbid_unknown_fields=True):
     suffix: str = ""
 
 
-def read_pairs(path: Path, prompts: PromptFormat, *, sequence: int) -> list[Pair]:
-    """Pairs of a JSON Lines file: `chosen` and `rejected` with `prompt` (text, messages), or `prefix` and `suffix`."""
+def read_pair_lines(path: Path) -> list[PairLine]:
+    """The lines of a JSON Lines file: `chosen` and `rejected` with `prompt` (text, messages), or `prefix`, `suffix`."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise ConfigError(
             f'align.feedback: cannot read {path} ({error.strerror}); write "auto" or name a file'
         ) from error
-    found: list[Pair] = []
+    found: list[PairLine] = []
     for number, raw in enumerate(lines, 1):
         if not raw.strip():
             continue
         try:
-            line = msgspec.json.decode(raw, type=_PairLine)
+            line = msgspec.json.decode(raw, type=PairLine)
         except msgspec.MsgspecError as error:
             raise ConfigError(f"{path}:{number} is no preference pair: {error}") from error
         if (line.prompt is None) == (line.prefix is None):
             raise ConfigError(f"{path}:{number} needs either prompt, or prefix and suffix")
+        found.append(line)
+    return found
+
+
+def read_pairs(path: Path, prompts: PromptFormat, *, sequence: int) -> list[Pair]:
+    """Pairs of a JSON Lines file as samples of at most `sequence` tokens; longer ones are left out."""
+    found: list[Pair] = []
+    for line in read_pair_lines(path):
         both = [_answer(line, answer, prompts) for answer in (line.chosen, line.rejected)]
         if max(len(ids) for ids, _ in both) <= sequence:
             found.append(Pair(*both))
@@ -140,7 +173,7 @@ def read_pairs(path: Path, prompts: PromptFormat, *, sequence: int) -> list[Pair
     return found
 
 
-def _answer(line: _PairLine, answer: str, prompts: PromptFormat) -> Sample:
+def _answer(line: PairLine, answer: str, prompts: PromptFormat) -> Sample:
     if line.prefix is not None:
         sample = prompts.infill_sample(line.prefix, answer, line.suffix)
     else:

@@ -1,12 +1,11 @@
 """Floor 5, tune: the methods one after another on one adapter, each kept only if its held-out loss falls.
 
-The planner of floor 1 says how many tokens fit into a budget before anything is loaded; too few, and the method is
-skipped with a sentence. CARD.md says what came out either way. Knows no arithmetic of training.
+What cannot work is skipped with a sentence before anything is loaded; what fits into a budget is planned from measured
+steps (`tuner.py`). CARD.md says what came out either way. Knows no arithmetic of training.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,21 @@ import msgspec
 import torch
 
 from highrise.align.card import MethodReport, write_card
+from highrise.align.choice import choose
 from highrise.align.config import DpoConfig, MethodConfig, SftConfig
 from highrise.align.dpo import DpoTask
 from highrise.align.lora import adapter_state, add_adapter, save_adapter, set_adapter_state
-from highrise.align.outcome import Outcome
+from highrise.align.outcome import Outcome, Skipped, judge
+from highrise.align.records import read_pair_lines
 from highrise.align.sft import SftTask
 from highrise.align.tuner import Task, run_task
 from highrise.compute.machine import Machine, detect
 from highrise.compute.plan import tuning_tokens
 from highrise.core.config import convert, dump, fingerprint, parse_duration
-from highrise.core.document import Document
 from highrise.core.errors import ConfigError
 from highrise.core.progress import human_seconds
 from highrise.core.shape import DecoderShape
 from highrise.core.weights import open_weights
-from highrise.data.shards import read_documents
 from highrise.encode import Tokenizer
 from highrise.encode.prompt import PromptFormat
 from highrise.train.checkpoint import read_checkpoint
@@ -41,11 +40,7 @@ __all__ = ["ADAPTER", "tune"]
 
 ADAPTER = "adapter"
 _CHECKPOINT = "checkpoint.pt"
-_OWN_CHARACTERS = 20_000_000
-_REFERENCE_CHARACTERS = 5_000_000
-_ENOUGH_OWN_CHARACTERS = 50_000
-_ENOUGH_HELD_OUT_CHARACTERS = 10_000
-_LANGUAGE_SHARE = 0.1
+_HOPELESS = 10
 _SMALL = 50_000_000
 
 Counts = dict[str, int | float | str]
@@ -67,7 +62,10 @@ def tune(
     out.mkdir(parents=True, exist_ok=True)
     machine = detect() if machine is None else machine
     shape = open_weights(base).shape
-    reports = [_plan(method, shape, base, machine) for method in methods]
+    for method in methods:
+        if isinstance(method, DpoConfig) and method.feedback != "auto":
+            read_pair_lines(Path(method.feedback))
+    reports = [_first_look(method, shape, base, machine) for method in methods]
     for report in reports:
         if report.skipped:
             say(f"align: {report.method} skipped: {report.skipped}")
@@ -82,19 +80,21 @@ def tune(
         if report.outcome:
             counts[f"{report.method}_before"] = round(report.outcome.before, 4)
             counts[f"{report.method}_after"] = round(report.outcome.after, 4)
+            counts[f"{report.method}_planned"] = report.outcome.planned_tokens
+            counts[f"{report.method}_seconds"] = round(report.outcome.seconds, 1)
     return counts
 
 
-def _plan(method: MethodConfig, shape: DecoderShape, base: Path, machine: Machine) -> MethodReport:
+def _first_look(method: MethodConfig, shape: DecoderShape, base: Path, machine: Machine) -> MethodReport:
     name = "sft" if isinstance(method, SftConfig) else "dpo"
     seconds = parse_duration(method.budget, where="align.budget")
-    planned = tuning_tokens(shape, seconds, machine)
-    report = MethodReport(method=name, config=dump(method), planned_tokens=planned)
+    report = MethodReport(method=name, config=dump(method))
     need = shape.num_parameters * 2
-    if planned < method.minimum_tokens:
+    guess = tuning_tokens(shape, seconds, machine)
+    if guess * _HOPELESS < method.minimum_tokens:
         report.skipped = (
-            f"about {planned:,} tokens of {base.name} fit into {method.budget} on {machine.cores} cores, fewer than "
-            f"{method.minimum_tokens:,} teach nothing; raise the budget, or lower minimum_tokens"
+            f"about {guess:,} tokens of {base.name} fit into {method.budget} on {machine.cores} cores (estimated), "
+            f"fewer than {method.minimum_tokens:,} teach nothing; raise the budget, or lower minimum_tokens"
         )
     elif need > 0.7 * machine.memory_available_bytes:
         report.skipped = (
@@ -119,8 +119,7 @@ class _Tuning:
     ) -> None:
         self._methods, self._reports, self._base, self._out = methods, reports, base, out
         self._machine, self._say = machine, say
-        self._train = _choose(data_folder)
-        self._held_out = _hold_out(data_folder, self._train)
+        self._train, self._held_out = choose(data_folder)
         first = next(m for m, r in zip(methods, reports, strict=True) if not r.skipped)
         if any(m.lora != first.lora for m in methods):
             raise ConfigError("the methods of align share one adapter: give all of them the same lora settings")
@@ -152,17 +151,18 @@ class _Tuning:
             if report.skipped:
                 continue
             if index < len(done) and done[index] is not None:
-                report.outcome, report.kept = msgspec.convert(done[index]["outcome"], Outcome), done[index]["kept"]
+                _fill(report, msgspec.convert(done[index], Outcome | Skipped))
                 continue
             set_adapter_state(decoder, good)
             resumed = saved if saved and saved["index"] == index else None
             keep = {"key": self._key, "index": index, "done": done, "good": good}
             with use_threads(method.threads):
-                report.outcome, report.kept = self._method(method, prompts, decoder, good, resumed, keep)
+                outcome = self._method(method, prompts, decoder, good, resumed, keep)
+            _fill(report, outcome)
             if report.kept:
                 good = {name: tensor.clone() for name, tensor in adapter_state(decoder).items()}
             done += [None] * (index - len(done))
-            done.append({"outcome": msgspec.to_builtins(report.outcome), "kept": report.kept})
+            done.append(msgspec.to_builtins(outcome))
             self._say(_sentence(report))
         if good is None:
             return False
@@ -176,10 +176,12 @@ class _Tuning:
         decoder = load_decoder(self._base, dtype=torch.bfloat16 if half else torch.float32, device=self._device)
         torch.manual_seed(self._methods[0].seed)
         add_adapter(decoder, self._lora)
-        row = max(method.sequence for method in self._methods)
-        wide = 12 * decoder.shape.hidden_size + 6 * decoder.shape.intermediate_size
-        activations = row * decoder.shape.num_hidden_layers * wide * (2 if half else 4)
-        decoder.recompute = activations > 0.25 * self._machine.memory_available_bytes
+        wide = 8 * decoder.shape.hidden_size + 5 * decoder.shape.intermediate_size
+        a_token = decoder.shape.num_hidden_layers * wide * (2 if half else 4)
+        room = int(0.25 * self._machine.memory_available_bytes / a_token)
+        sequence = max(method.sequence for method in self._methods)
+        decoder.recompute = sequence > room
+        self._row = max(sequence, min(room, max(method.batch_tokens for method in self._methods)))
         return decoder
 
     def _method(
@@ -190,7 +192,7 @@ class _Tuning:
         good: dict[str, torch.Tensor] | None,
         resumed: dict[str, Any] | None,
         keep: dict[str, Any],
-    ) -> tuple[Outcome, bool]:
+    ) -> Outcome | Skipped:
         sequence = min(method.sequence, decoder.shape.max_position_embeddings)
         task: Task
         if isinstance(method, DpoConfig):
@@ -199,11 +201,14 @@ class _Tuning:
                 method, prompts, train=self._train, held_out=self._held_out, sequence=sequence, reference=good
             )
         else:
-            task = SftTask(method, prompts, train=self._train, held_out=self._held_out, sequence=sequence)
-        outcome = run_task(
+            row = min(self._row, decoder.shape.max_position_embeddings)
+            task = SftTask(method, prompts, train=self._train, held_out=self._held_out, sequence=sequence, row=row)
+        return run_task(
             task,
             decoder,
             budget=parse_duration(method.budget, where="align.budget"),
+            minimum_tokens=method.minimum_tokens,
+            start=good,
             rate=method.learning_rate or task.default_rate,
             device=self._device,
             precision=self._precision,
@@ -213,7 +218,6 @@ class _Tuning:
             keep=keep,
             say=self._say,
         )
-        return outcome, outcome.after < outcome.before and outcome.num_rows > 0
 
 
 def _normal(methods: Sequence[MethodConfig]) -> object:
@@ -222,54 +226,21 @@ def _normal(methods: Sequence[MethodConfig]) -> object:
     return [dump(method) for method in convert(plain, list[MethodConfig], where="align")]
 
 
-def _choose(data_folder: Path) -> list[Document]:
-    """Own documents to train on; reference material too where the own ones are too few to learn from."""
-    own = _up_to(data_folder, "train", own=True, limit=_OWN_CHARACTERS)
-    if sum(len(document.text) for document in own) >= _ENOUGH_OWN_CHARACTERS:
-        return own
-    return own + _up_to(data_folder, "train", own=False, limit=_REFERENCE_CHARACTERS)
-
-
-def _hold_out(data_folder: Path, train: Sequence[Document]) -> list[Document]:
-    """Own held-out documents, and reference material for each language that matters in `train` and is short there.
-
-    A repository's held-out folder may be prose alone; judged by it, a gain on code would never be seen.
-    """
-    own = _up_to(data_folder, "validation", own=True, limit=_OWN_CHARACTERS)
-    trained, held_out = _characters(train), _characters(own)
-    short = {
-        language
-        for language, size in trained.items()
-        if size >= _LANGUAGE_SHARE * sum(trained.values()) and held_out[language] < _ENOUGH_HELD_OUT_CHARACTERS
-    }
-    reference = _up_to(data_folder, "validation", own=False, limit=_REFERENCE_CHARACTERS) if short or not own else []
-    return own + [document for document in reference if document.language in short or not own]
-
-
-def _characters(documents: Sequence[Document]) -> Counter[str]:
-    sizes: Counter[str] = Counter()
-    for document in documents:
-        sizes[document.language] += len(document.text)
-    return sizes
-
-
-def _up_to(data_folder: Path, split: str, *, own: bool, limit: int) -> list[Document]:
-    found: list[Document] = []
-    size = 0
-    for document in read_documents(data_folder, split=split, own=own):
-        if size >= limit:
-            break
-        found.append(document)
-        size += len(document.text)
-    return found
+def _fill(report: MethodReport, outcome: Outcome | Skipped) -> None:
+    if isinstance(outcome, Skipped):
+        report.skipped = outcome.reason
+        return
+    verdict = judge(outcome)
+    report.outcome, report.kept, report.reason = outcome, verdict.kept, verdict.reason
 
 
 def _sentence(report: MethodReport) -> str:
     outcome = report.outcome
-    assert outcome is not None
+    if outcome is None:
+        return f"align: {report.method} skipped: {report.skipped}"
     change = 100 * (outcome.after / outcome.before - 1) if outcome.before else 0.0
-    verdict = "kept" if report.kept else "not kept"
     return (
         f"align: {report.method}: held-out loss {outcome.before:.4f} -> {outcome.after:.4f} ({change:+.1f} %) after "
-        f"{outcome.tokens:,} tokens in {human_seconds(outcome.seconds)}: {verdict}"
+        f"{outcome.tokens:,} tokens in {human_seconds(outcome.seconds)}: "
+        f"{'kept' if report.kept else f'not kept: {report.reason}'}"
     )

@@ -1,7 +1,8 @@
 """Floor 5, tuner: trains an adapter on one task within a time budget, between two looks at the held-out loss.
 
-Seconds spent are part of the checkpoint, so a killed run goes on with what time was left. The rate falls with the time
-that is gone, not with steps: the number of steps is known only at the end. Knows nothing of documents or prompts.
+The first steps are measured, and from them it is planned what fits; the plan is corrected as long as it runs, and the
+second look is cut short rather than late. Seconds spent are part of the checkpoint, so a killed run goes on with what
+time was left. The rate falls with the time that is gone. Knows nothing of documents or prompts.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any, Protocol
 
 import torch
 
-from highrise.align.lora import adapter_parameters, adapter_state, set_adapter_state
-from highrise.align.outcome import Outcome
-from highrise.core.progress import Progress
+from highrise.align.lora import adapter_parameters, adapter_state, as_it_was, set_adapter_state
+from highrise.align.outcome import KindOutcome, Outcome, Skipped
+from highrise.align.pace import Pace
+from highrise.core.progress import Progress, human_seconds
 from highrise.train.checkpoint import write_checkpoint
 from highrise.train.model import Decoder
 from highrise.train.optimiser import adamw
@@ -24,19 +26,21 @@ from highrise.train.step import train_step
 
 __all__ = ["Task", "run_task"]
 
-_WARMUP_STEPS = 5
+_RATE_STEPS = 5
 _FINAL_RATE = 0.05
-_EVALUATION_SHARE = 0.15
+
+Looked = list[list[tuple[str, float, int]]]
+"""For each held-out row its samples: kind, summed loss, number of targets."""
 
 
 class Task(Protocol):
     """What the tuner needs of a method."""
 
     name: str
-    unit: str
     default_rate: float
     held_out: list[Any]
-    num_held_out: int
+    judged: frozenset[str]
+    """The kinds of held-out samples that decide."""
 
     def steps(self) -> Iterator[tuple[list[Any], int]]:
         """Batches of each step, and their tokens."""
@@ -46,13 +50,18 @@ class Task(Protocol):
     ) -> tuple[float, int]:
         """Summed loss and what it is divided by."""
 
+    def look(self, decoder: Decoder, row: Any, *, device: str, precision: str) -> list[tuple[str, float, int]]:
+        """Kind, summed loss and number of targets of each sample in a held-out row."""
+
 
 def run_task(
     task: Task,
     decoder: Decoder,
     *,
     budget: float,
+    minimum_tokens: int,
     rate: float,
+    start: dict[str, torch.Tensor] | None,
     device: str,
     precision: str,
     checkpoint: Path,
@@ -60,85 +69,121 @@ def run_task(
     saved: dict[str, Any] | None,
     keep: dict[str, Any],
     say: Callable[[str], None],
-) -> Outcome:
-    """Train the adapter on `decoder` until `budget` seconds are nearly gone; the last of them are for the second look.
+) -> Outcome | Skipped:
+    """Train the adapter on `decoder` so that all of it, the looks included, takes `budget` seconds.
 
-    `saved` is what an earlier, killed process left in `checkpoint`; `keep` is stored beside it for the caller.
+    `start` is the adapter as it stands (None: there is none yet). Skipped when the measured steps say that fewer than
+    `minimum_tokens` fit. `saved` is what an earlier, killed process left in `checkpoint`; `keep` is stored beside it.
     """
     optimiser = adamw(adapter_parameters(decoder), learning_rate=rate, betas=(0.9, 0.99))
-    state: dict[str, Any] = {"steps": 0, "tokens": 0, "spent": 0.0, "train_seconds": 0.0, "before": None}
+    state: dict[str, Any] = {"steps": 0, "tokens": 0, "train_seconds": 0.0, "before": None, "planned": None}
+    pace = Pace(budget=budget, num_rows=len(task.held_out))
     if saved is not None:
         set_adapter_state(decoder, saved["adapter"])
         optimiser.load_state_dict(saved["optimiser"])
-        state = dict(saved["task"])
-        say(f"align: {task.name} goes on after {state['steps']} steps and {state['spent']:.0f} s")
-    started = time.monotonic() - state["spent"]
-
-    def save() -> None:
-        state["spent"] = time.monotonic() - started
-        parts = {"adapter": adapter_state(decoder), "optimiser": optimiser.state_dict(), "task": dict(state)}
-        write_checkpoint(checkpoint, {**keep, **parts})
-
-    if state["before"] is None:
-        looked = time.monotonic()
-        loss, rows = _look(task, decoder, None, _EVALUATION_SHARE * budget, device, precision)
-        state |= {"before": loss, "rows": rows, "look_seconds": time.monotonic() - looked}
-    end = started + budget - 1.1 * state["look_seconds"]
-    last_save, step_seconds = time.monotonic(), 0.0
+        state, pace = dict(saved["task"]), Pace.restored(saved["pace"])
+        say(f"align: {task.name} goes on after {state['steps']} steps and {pace.gone():.0f} s")
+    last_save = time.monotonic()
     batches = itertools.islice(task.steps(), state["steps"], None)
-    with Progress(f"align {task.name}", unit="tokens") as progress:
-        while (now := time.monotonic()) + step_seconds < end:
-            rows_of_step, num_tokens = next(batches)
+    with Progress(f"align {task.name}", unit="tokens", total=state["planned"]) as progress:
+        progress.done = state["tokens"]
+        while True:
+            if pace.measured and state["before"] is None:
+                state["planned"] = state["tokens"] + pace.tokens_left()
+                if state["planned"] < minimum_tokens:
+                    return Skipped(_too_slow(state["planned"], pace, budget, minimum_tokens))
+                say(
+                    f"align: {task.name}: {pace.tokens_per_second():,.0f} tokens/s measured, about "
+                    f"{state['planned']:,} tokens fit into {human_seconds(budget)} beside two looks at held-out files"
+                )
+                with as_it_was(decoder, start):
+                    first = _look(task, decoder, pace, pace.look_until(), device, precision)
+                state["before"] = first
+                pace.looked(len(first))
+            if not pace.another_step():
+                break
+            began = time.monotonic()
+            rows, num_tokens = next(batches)
+            share = _share(state["steps"], pace.share_gone())
             result = train_step(
                 decoder,
                 optimiser,
-                rows_of_step,
-                rate=rate * _share(state["steps"], (now - started) / budget),
+                rows,
+                rate=rate * share,
                 clip=1.0,
                 device=device,
                 precision=precision,
                 loss=task.accumulate,
             )
-            step_seconds = time.monotonic() - now
+            seconds = time.monotonic() - began
+            pace.stepped(num_tokens, seconds)
             state["steps"] += 1
             state["tokens"] += num_tokens
-            state["train_seconds"] += step_seconds
-            if state["steps"] == 2:
-                fits = int(num_tokens * max(0.0, end - time.monotonic()) / step_seconds) + state["tokens"]
-                say(f"align: {task.name} at {num_tokens / step_seconds:,.0f} tokens/s, about {fits:,} tokens fit")
+            state["train_seconds"] += seconds
+            progress.total = state["tokens"] + pace.tokens_left()
             progress.advance(num_tokens, note=f"loss {result.loss:.3f}")
             if time.monotonic() - last_save >= checkpoint_every:
-                save()
+                parts = {"adapter": adapter_state(decoder), "optimiser": optimiser.state_dict()}
+                write_checkpoint(checkpoint, {**keep, **parts, "task": dict(state), "pace": pace.state()})
                 last_save = time.monotonic()
-    if state["steps"]:
-        after, _ = _look(task, decoder, state["rows"], None, device, precision)
-    else:
-        after = state["before"]
+    before: Looked = state["before"] or []
+    if not before:
+        return Skipped(_too_slow(state["tokens"], pace, budget, minimum_tokens))
+    after = _look(task, decoder, pace, budget, device, precision, rows=len(before))
+    kinds = _compare(before[: len(after)], after, task.judged)
     return Outcome(
-        before=state["before"],
-        after=after,
-        num_rows=state["rows"],
+        before=_mean(before[: len(after)], task.judged),
+        after=_mean(after, task.judged),
+        kinds=kinds,
+        num_rows=len(after),
         steps=state["steps"],
         tokens=state["tokens"],
-        seconds=time.monotonic() - started,
+        planned_tokens=state["planned"],
+        seconds=pace.gone(),
         train_seconds=state["train_seconds"],
+    )
+
+
+def _too_slow(tokens: int, pace: Pace, budget: float, minimum_tokens: int) -> str:
+    return (
+        f"about {tokens:,} tokens fit into {human_seconds(budget)} at the {pace.tokens_per_second():,.1f} tokens/s "
+        f"measured, fewer than {minimum_tokens:,} teach nothing; raise the budget, or lower minimum_tokens"
     )
 
 
 def _share(step: int, gone: float) -> float:
     """The rate as a share of the highest: up over the first steps, level to half of the time, then down."""
-    return min(1.0, (step + 1) / _WARMUP_STEPS) * max(_FINAL_RATE, min(1.0, 2 * (1 - gone)))
+    return min(1.0, (step + 1) / _RATE_STEPS) * max(_FINAL_RATE, min(1.0, 2 * (1 - gone)))
 
 
 def _look(
-    task: Task, decoder: Decoder, rows: int | None, limit: float | None, device: str, precision: str
-) -> tuple[float, int]:
-    """Mean held-out loss over the first `rows` rows (None: as many as `limit` seconds allow, at least two)."""
-    started, total, divisor, seen = time.monotonic(), 0.0, 0, 0
-    with torch.no_grad():
-        for batch in task.held_out[:rows]:
-            loss, count = task.accumulate(decoder, [batch], device=device, precision=precision, backward=False)
-            total, divisor, seen = total + loss, divisor + count, seen + 1
-            if limit is not None and seen >= 2 and time.monotonic() - started > limit:
-                break
-    return total / max(1, divisor), seen
+    task: Task, decoder: Decoder, pace: Pace, until: float, device: str, precision: str, *, rows: int | None = None
+) -> Looked:
+    """The held-out rows one after another (at least one) until `until` seconds of the budget are gone."""
+    found: Looked = []
+    for row in task.held_out[:rows]:
+        began = pace.gone()
+        found.append(task.look(decoder, row, device=device, precision=precision))
+        if pace.gone() + 0.5 * (pace.gone() - began) > until:
+            break
+    return found
+
+
+def _mean(rows: Looked, judged: frozenset[str]) -> float:
+    chosen = [(loss, count) for row in rows for kind, loss, count in row if kind in judged]
+    return sum(loss for loss, _ in chosen) / max(1, sum(count for _, count in chosen))
+
+
+def _compare(before: Looked, after: Looked, judged: frozenset[str]) -> dict[str, KindOutcome]:
+    kinds: dict[str, KindOutcome] = {}
+    for kind in dict.fromkeys(kind for row in after for kind, _, _ in row):
+        only = frozenset({kind})
+        counts = [count for row in after for name, _, count in row if name == kind]
+        kinds[kind] = KindOutcome(
+            before=_mean(before, only),
+            after=_mean(after, only),
+            num_targets=sum(counts),
+            num_samples=len(counts),
+            judged=kind in judged,
+        )
+    return kinds

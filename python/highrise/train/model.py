@@ -9,6 +9,8 @@ Axes: B sequences, T positions, D width, H heads, K key-value heads, E head size
 # ruff: noqa: N803, N806 (tensor names carry their axes)
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -42,19 +44,20 @@ class Decoder(nn.Module):
     def hidden(self, ids_BT: Tensor, segments_BT: Tensor | None = None) -> Tensor:
         """The last hidden states (B, T, D), after the final norm, of token ids (B, T) at positions 0 .. T-1.
 
-        With `segments_BT` (int, B x T) a token sees only tokens of its own segment: several samples share a row. Rotary
-        embeddings are relative, so their positions need not start again.
+        With `segments_BT` (int, one row: 1 x T, equal numbers side by side) a token sees only tokens of its own
+        segment: several samples share a row. Rotary embeddings are relative, so their positions need not start again.
         """
-        mask_B1TT = None
+        lengths = None
         if segments_BT is not None:
-            mask_B1TT = (segments_BT[:, None, :, None] == segments_BT[:, None, None, :]).tril()
+            assert len(segments_BT) == 1, "segments are for one row at a time"
+            lengths = torch.unique_consecutive(segments_BT[0], return_counts=True)[1].tolist()
         x_BTD = self.model.embed_tokens(ids_BT)
         cos_TE, sin_TE = self.model.rotation(ids_BT.shape[1], x_BTD)
         for layer in self.model.layers:
             if self.recompute and torch.is_grad_enabled():
-                x_BTD = checkpoint(layer, x_BTD, cos_TE, sin_TE, mask_B1TT, use_reentrant=False)
+                x_BTD = checkpoint(layer, x_BTD, cos_TE, sin_TE, lengths, use_reentrant=False)
             else:
-                x_BTD = layer(x_BTD, cos_TE, sin_TE, mask_B1TT)
+                x_BTD = layer(x_BTD, cos_TE, sin_TE, lengths)
         out: Tensor = self.model.norm(x_BTD)
         return out
 
@@ -97,8 +100,8 @@ class _Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
         self.mlp = _FeedForward(shape)
 
-    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor, mask_B1TT: Tensor | None) -> Tensor:
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE, mask_B1TT)
+    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor, lengths: Sequence[int] | None) -> Tensor:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE, lengths)
         out: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
         return out
 
@@ -114,7 +117,7 @@ class _Attention(nn.Module):
         self.v_proj = nn.Linear(shape.hidden_size, key_value, bias=shape.attention_bias)
         self.o_proj = nn.Linear(query, shape.hidden_size, bias=False)
 
-    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor, mask_B1TT: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor, lengths: Sequence[int] | None) -> Tensor:
         batch, length, _ = x_BTD.shape
         q_BHTE, k_BKTE, v_BKTE = (
             projection(x_BTD).view(batch, length, -1, self._head_dim).transpose(1, 2)
@@ -125,9 +128,13 @@ class _Attention(nn.Module):
         if self._repeat > 1:  # the fused kernel of a CPU knows no groups; repeating is cheap beside its fallback
             k_BKTE = k_BKTE.repeat_interleave(self._repeat, dim=1)
             v_BKTE = v_BKTE.repeat_interleave(self._repeat, dim=1)
-        mixed_BHTE = F.scaled_dot_product_attention(
-            q_BHTE, k_BKTE, v_BKTE.to(q_BHTE.dtype), attn_mask=mask_B1TT, is_causal=mask_B1TT is None
-        )
+        v_BKTE = v_BKTE.to(q_BHTE.dtype)
+        if lengths is None:
+            mixed_BHTE = F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True)
+        else:  # a segment at a time costs less than one masked square of the whole row
+            parts = zip(*(tensor.split(lengths, dim=2) for tensor in (q_BHTE, k_BKTE, v_BKTE)), strict=True)
+            mixed = [F.scaled_dot_product_attention(q, k, v, is_causal=True) for q, k, v in parts]
+            mixed_BHTE = torch.cat(mixed, dim=2)
         out: Tensor = self.o_proj(mixed_BHTE.transpose(1, 2).reshape(batch, length, -1))
         return out
 

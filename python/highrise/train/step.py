@@ -6,8 +6,9 @@ losses are summed and divided once. Knows no data and no schedule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +18,20 @@ from highrise.train.device import autocast
 from highrise.train.model import Decoder
 from highrise.train.optimiser import clip_gradient
 
-__all__ = ["MicroBatch", "Sample", "StepResult", "accumulate", "best_fit", "pack_row", "pack_samples", "train_step"]
+__all__ = [
+    "MicroBatch",
+    "Sample",
+    "StepResult",
+    "accumulate",
+    "best_fit",
+    "fill_rows",
+    "pack_row",
+    "pack_samples",
+    "train_step",
+]
+
+T = TypeVar("T")
+_POOL = 24
 
 Sample = tuple[Sequence[int], Sequence[bool]]
 """Token ids, and for each whether it is asked for."""
@@ -65,6 +79,29 @@ def best_fit(sizes: Sequence[int], length: int) -> list[list[int]]:
             rows.append([index])
             room.append(length - size)
     return rows
+
+
+def fill_rows(samples: Iterable[T], length: int, *, size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Samples of a stream in rows of at most `length` tokens, nearly full, each row as soon as it is.
+
+    A row begins with the sample that has waited longest, and takes of the next few the largest that still fits until
+    none does: no sample is left behind, and no more than a few are held. A sample longer than a row is an error of the
+    caller.
+    """
+    stream = iter(samples)
+    pool = list(itertools.islice(stream, _POOL))
+    while pool:
+        row, room = [], length
+        at: int | None = 0
+        while at is not None:
+            sample = pool.pop(at)
+            assert size(sample) <= length, f"a sample of {size(sample)} tokens does not fit into a row of {length}"
+            row.append(sample)
+            room -= size(sample)
+            pool += itertools.islice(stream, 1)
+            fitting = [index for index, waiting in enumerate(pool) if size(waiting) <= room]
+            at = max(fitting, key=lambda index: size(pool[index])) if fitting else None
+        yield row
 
 
 def pack_row(samples: Sequence[Sample], length: int) -> MicroBatch:

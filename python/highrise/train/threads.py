@@ -1,8 +1,8 @@
 """Floor 4, threads: how torch's threads wait for one another, settled before torch is loaded.
 
 GNU OpenMP lets a thread that waits spin 300,000 times before it sleeps. Where other programs want the same cores, the
-thread that it waits for is the one that does not run: a tuning step took ten times the processor time (docs/log/train.md).
-Knows nothing of torch.
+thread that it waits for is the one that does not run, and a tuning step takes ten times the processor time
+(docs/log/train.md). Knows nothing of torch.
 """
 
 from __future__ import annotations
