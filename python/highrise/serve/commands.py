@@ -47,4 +47,49 @@ COMMANDS: tuple[Command, ...] = (
             Argument(names=("--name",), help="the name in /v1/models (the model's own)"),
         ),
     ),
+    Command(
+        path=("bench", "serve"),
+        help="load a model or a server as people do, and print what they feel: first token, gaps, throughput",
+        example="highrise bench serve smollm2-135m --rates all,0.5,1,2 --requests 32 --plot load.svg",
+        run="highrise.serve.load_cli:bench",
+        arguments=(
+            Argument(
+                names=("target",), help="a model to run in this process, or the URL of an OpenAI-compatible server"
+            ),
+            Argument(
+                names=("--rates",),
+                help="requests a second, each a run of its own; all sends everything at once (all,1)",
+                default="all,1",
+            ),
+            Argument(names=("--requests",), help="requests a run (32)", type=int, default=32, metavar="N"),
+            Argument(
+                names=("--prompt-tokens",), help="mean length of a prompt (256)", type=int, default=256, metavar="N"
+            ),
+            Argument(
+                names=("--answer-tokens",), help="mean length of an answer (32)", type=int, default=32, metavar="N"
+            ),
+            Argument(
+                names=("--shared",), help="share of prompts with one common beginning (0.5)", type=float, default=0.5
+            ),
+            Argument(
+                names=("--typing",),
+                help="share of requests that are typing: short and urgent (0.25)",
+                type=float,
+                default=0.25,
+            ),
+            Argument(names=("--source",), help="folder of Python files to cut prompts from (Highrise's own)"),
+            Argument(names=("--seed",), help="of prompts, lengths and arrivals (0)", type=int, default=0),
+            Argument(names=("--model",), help="name to ask a server for (its first)"),
+            Argument(
+                names=("--weights",),
+                help="of a model in this process: stored, int8 or int4 (int4)",
+                choices=("stored", "int8", "int4"),
+                default="int4",
+            ),
+            Argument(names=("--threads",), help="threads of the kernels (the physical cores)", type=int, metavar="N"),
+            Argument(names=("--kernels",), help="instruction set of the kernels (auto)", default="auto"),
+            Argument(names=("--json",), flag=True, help="print the reports as JSON, the table to standard error"),
+            Argument(names=("--plot",), help="write the latencies over the rate as an SVG file", metavar="FILE"),
+        ),
+    ),
 )
