@@ -100,6 +100,17 @@ def test_dedup(tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]) 
         (["build", ".", "--threads", "0"], "--threads is 0"),
         (["build", ".", "--validation", "0.9"], "validation is 0.9"),
         (["dedup", "nothing.parquet", "o.parquet"], "is not a file"),
+        (["dedup", "ok.parquet", "o.parquet", "--memory", "much"], '--memory is "much"'),
+        (["dedup", "ok.parquet", "o.parquet", "--shingle", "words"], 'shingle is "words"'),
+        (["dedup", "ok.parquet", "o.parquet", "--slack", "2"], "slack is 2"),
+        (["dedup", "good.jsonl", "o.parquet"], "would be Parquet made of JSON lines"),
+        (["dedup", "good.jsonl", "o.jsonl", "--column", "id"], "line 1"),
+        (["dedup", "good.jsonl", "o.jsonl", "--column", "body"], 'no column "body" but text, id'),
+        (["spans", "ok.parquet", "o.parquet", "--min-bytes", "3"], "min_bytes is 3"),
+        (["lines", "ok.parquet", "o.parquet", "--more-than", "0"], "more_than is 0"),
+        (["lines", "mixed/a.jsonl", "folder"], 'ends in ""'),
+        (["dedup", "empty", "o"], "has no .parquet or .jsonl file"),
+        (["dedup", "mixed", "o"], "has Parquet and JSON files"),
         (["dedup", "in.csv", "o.parquet"], 'ends in ".csv"'),
         (["dedup", "bad.parquet", "o.parquet"], "cannot be read"),
         (["dedup", "bad.jsonl", "o.jsonl"], "cannot be read"),
@@ -130,13 +141,18 @@ def test_bad_usage_is_one_sentence_and_exit_code_2(
     Path("bad.parquet").write_text("no")
     Path("negative.toml").write_text("[cleaning]\nmax_line_length = -1\n")
     Path("bad.jsonl").write_text("{no")
+    Path("good.jsonl").write_text('{"text": "a", "id": 1}\n')
+    Path("empty").mkdir()
+    Path("mixed").mkdir()
+    Path("mixed/a.jsonl").write_text("{}\n")
+    Path("mixed/b.parquet").write_text("")
     pq.write_table(pa.table({"text": ["a"], "id": [1]}), "ok.parquet")
     assert main(["data", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("verb", ["build", "dedup", "inspect", "why"])
+@pytest.mark.parametrize("verb", ["build", "dedup", "spans", "lines", "inspect", "why"])
 def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["data", verb, "--help"])

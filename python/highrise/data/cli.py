@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from pathlib import Path
@@ -16,14 +17,16 @@ from highrise.core.cores import usable_cores
 from highrise.core.errors import InputError
 from highrise.core.manifest import read_manifest
 from highrise.core.progress import human_bytes, human_seconds
-from highrise.data import texts
 from highrise.data.build import build_data
 from highrise.data.config import DataConfig
-from highrise.data.duplicates import deduplicate
+from highrise.data.cut import cut_lines, cut_spans
+from highrise.data.duplicates import settings
 from highrise.data.filters import REASONS
 from highrise.data.shards import read_documents
+from highrise.data.spill import deduplicate_table
+from highrise.data.tables import Table, check_target, open_table
 
-__all__ = ["build", "dedup", "inspect", "why"]
+__all__ = ["build", "dedup", "inspect", "lines", "spans", "why"]
 
 _KEYS = ("near_duplicate", "include", "exclude", "licenses", "max_file_bytes", "validation", "seed")
 
@@ -68,32 +71,78 @@ def build(arguments: argparse.Namespace) -> int:
 def dedup(arguments: argparse.Namespace) -> int:
     """`highrise data dedup`."""
     source, target = Path(arguments.input), Path(arguments.output)
-    texts.check_target(target, source)
     if not 0 <= arguments.seed < 2**64:
         raise InputError(f"--seed is {arguments.seed}; use 0 to {2**64 - 1}")
-    table = texts.read_table(source, arguments.column)
-    started = time.monotonic()
-    found = deduplicate(
-        table.column(arguments.column),
-        threshold=arguments.threshold,
+    table = open_table(source, arguments.column)
+    check_target(target, table)
+    chosen = settings(
+        threshold=arguments.threshold or None,
         num_perm=arguments.num_perm,
         threads=_threads(arguments),
         seed=arguments.seed,
         verify=arguments.verify,
+        shingle=arguments.shingle,
+        equal=arguments.equal,
+        slack=None if arguments.slack < 0 else arguments.slack,
     )
+    started = time.monotonic()
+    found = deduplicate_table(table, target, chosen, memory=_memory(arguments.memory))
     seconds = time.monotonic() - started
-    texts.write_kept(target, table, found)
-    summary = {**found.statistics, "kept": int(found.keep.sum()), "seconds": round(seconds, 3)}
     if arguments.json:
-        _print_json(summary)
+        _print_json({**found, "seconds": round(seconds, 3)})
     else:
-        size = found.statistics["bytes"]
+        size = found["bytes"]
+        absent = f", {found['absent_texts']} rows without a text kept" if found["absent_texts"] else ""
         print(
-            f"{target}: {summary['kept']} of {summary['texts']} texts kept, {summary['exact_duplicates']} equal and "
-            f"{summary['near_duplicates']} nearly equal ones removed; {human_bytes(size)} in {human_seconds(seconds)}, "
-            f"{human_bytes(size / max(seconds, 1e-9))}/s"
+            f"{target}: {found['kept']} of {found['texts']} texts kept, {found['exact_duplicates']} equal and "
+            f"{found['near_duplicates']} nearly equal ones removed{absent}; {human_bytes(size)} in "
+            f"{human_seconds(seconds)}, {human_bytes(size / max(seconds, 1e-9))}/s"
         )
     return 0
+
+
+def spans(arguments: argparse.Namespace) -> int:
+    """`highrise data spans`."""
+    table, target = _table_and_target(arguments)
+    found = cut_spans(table, target, min_bytes=arguments.min_bytes)
+    if arguments.json:
+        _print_json(found)
+    else:
+        print(f"{target}: {found['spans']} spans, {human_bytes(found['bytes_cut'])}, cut from {found['texts']} texts")
+    return 0
+
+
+def lines(arguments: argparse.Namespace) -> int:
+    """`highrise data lines`."""
+    table, target = _table_and_target(arguments)
+    found = cut_lines(
+        table, target, more_than=arguments.more_than, min_bytes=arguments.min_bytes, threads=_threads(arguments)
+    )
+    if arguments.json:
+        _print_json(found)
+    else:
+        print(
+            f"{target}: {found['lines']} lines, {human_bytes(found['bytes_cut'])} at {found['places']} places, "
+            f"cut from {found['texts']} texts"
+        )
+    return 0
+
+
+def _table_and_target(arguments: argparse.Namespace) -> tuple[Table, Path]:
+    source, target = Path(arguments.input), Path(arguments.output)
+    table = open_table(source, arguments.column)
+    check_target(target, table)
+    if target.suffix == "":
+        raise InputError(f"{target} would be a folder; write to a .parquet or .jsonl file")
+    return table, target
+
+
+def _memory(text: str) -> int:
+    """Bytes, at least 64 MB: "512M", "1G", "1.5 GB"."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)i?B?", text)
+    if match is None:
+        raise InputError(f'--memory is "{text}"; write it as 512M or 2G')
+    return max(int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " ")), 64_000_000)
 
 
 def inspect(arguments: argparse.Namespace) -> int:

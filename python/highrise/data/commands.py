@@ -56,24 +56,91 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         path=("data", "dedup"),
-        help="remove equal and nearly equal texts from a Parquet or JSONL file (in memory)",
-        example="highrise data dedup texts.parquet kept.parquet --threshold 0.8",
+        help="remove equal and nearly equal texts from Parquet or JSON lines, of any size",
+        example="highrise data dedup crawl/ kept/ --memory 4G --threshold 0.8",
         run=f"{_CLI}:dedup",
         arguments=(
-            Argument(names=("input",), help="a .parquet or .jsonl file with a text column", metavar="IN"),
-            Argument(names=("output",), help="the kept rows; OUT.clusters.parquet gets a label a row", metavar="OUT"),
+            Argument(
+                names=("input",), help="a .parquet or .jsonl file with a text column, or a folder of them", metavar="IN"
+            ),
+            Argument(
+                names=("output",),
+                help="the kept rows, a file or a folder; OUT.clusters.parquet gets a label a row; a run that was "
+                "killed goes on in OUT.dedup-work",
+                metavar="OUT",
+            ),
             Argument(names=("--column",), help="the text column", default="text", metavar="NAME"),
             Argument(
-                names=("--threshold",), help="Jaccard similarity of word 5-grams", type=float, default=0.8, metavar="J"
+                names=("--memory",), help="to hold at most, about; the rest lies on disk", default="1G", metavar="SIZE"
+            ),
+            Argument(
+                names=("--threshold",),
+                help="Jaccard similarity from which two texts are one; 0 removes equal ones only",
+                type=float,
+                default=0.8,
+                metavar="J",
+            ),
+            Argument(
+                names=("--shingle",), help='what similarity counts: "5 words", "13 characters"', default="5 words"
+            ),
+            Argument(
+                names=("--equal",),
+                help="what equal texts share",
+                choices=("bytes", "spaces", "words"),
+                default="bytes",
             ),
             Argument(names=("--num-perm",), help="places of a signature", type=int, default=128, metavar="N"),
             Argument(
                 names=("--verify",),
-                help="which candidate pairs are compared exactly",
-                choices=("estimate", "borderline", "exact"),
+                help="how candidate pairs are compared",
+                choices=("none", "estimate", "borderline", "exact"),
                 default="borderline",
             ),
+            Argument(
+                names=("--slack",),
+                help="how far below the threshold a text may be from the representative of its cluster; -1 joins "
+                "whatever is connected",
+                type=float,
+                default=0.02,
+                metavar="S",
+            ),
             Argument(names=("--seed",), help="of the hash functions", type=int, default=0, metavar="N"),
+            _THREADS,
+            _JSON,
+        ),
+    ),
+    Command(
+        path=("data", "spans"),
+        help="cut out spans that stood in the texts before, of Parquet or JSON lines (in memory)",
+        example="highrise data spans texts.parquet cut.parquet --min-bytes 200",
+        run=f"{_CLI}:spans",
+        arguments=(
+            Argument(names=("input",), help="a .parquet or .jsonl file with a text column", metavar="IN"),
+            Argument(
+                names=("output",),
+                help="the same rows; OUT.spans.parquet says what was cut, and where it stood",
+                metavar="OUT",
+            ),
+            Argument(names=("--column",), help="the text column", default="text", metavar="NAME"),
+            Argument(names=("--min-bytes",), help="the shortest span", type=int, default=100, metavar="N"),
+            _JSON,
+        ),
+    ),
+    Command(
+        path=("data", "lines"),
+        help="cut out lines that stand in many texts, such as licence headers, of Parquet or JSON lines",
+        example="highrise data lines texts.parquet cut.parquet --more-than 20",
+        run=f"{_CLI}:lines",
+        arguments=(
+            Argument(names=("input",), help="a .parquet or .jsonl file with a text column", metavar="IN"),
+            Argument(
+                names=("output",),
+                help="the same rows; OUT.lines.parquet has each line and in how many texts it stood",
+                metavar="OUT",
+            ),
+            Argument(names=("--column",), help="the text column", default="text", metavar="NAME"),
+            Argument(names=("--more-than",), help="texts a line may stand in", type=int, default=10, metavar="K"),
+            Argument(names=("--min-bytes",), help="shorter lines stay", type=int, default=20, metavar="N"),
             _THREADS,
             _JSON,
         ),

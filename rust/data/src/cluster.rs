@@ -14,6 +14,7 @@ use crate::options::Options;
 use crate::parallel::for_each_chunk;
 use crate::rows::{InMemory, Rows};
 use crate::sketch::{Scratch, Sketch};
+use crate::sorted::for_each_group;
 use crate::union::Union;
 
 /// The labels and what was counted on the way.
@@ -141,8 +142,7 @@ fn search(
     }
 }
 
-/// For each item the smallest one of its cluster, when components are cut as the options say. All items of a component must be
-/// unequal.
+/// For each item the smallest one of its cluster, when components are cut as the options say. All items must be unequal.
 pub fn cut<R: Rows, P: AsMut<[u32]>>(
     union: &mut Union<P>,
     items: usize,
@@ -152,23 +152,39 @@ pub fn cut<R: Rows, P: AsMut<[u32]>>(
     counts: &mut Counts,
 ) -> Result<Vec<u32>, DataError> {
     let mut roots: Vec<u32> = (0..items as u32).map(|item| union.find(item)).collect();
-    let Some(floor) = options.limits().floor else { return Ok(roots) };
-    let mut sizes: Vec<u32> = vec![0; items];
-    for &root in &roots {
-        sizes[root as usize] += 1;
-    }
-    let mut grouped: Vec<(u32, u32)> =
-        roots.iter().copied().zip(0..).filter(|&(root, _)| sizes[root as usize] > 2).collect();
-    drop(sizes);
-    grouped.sort_unstable();
-    for group in grouped.chunk_by(|left, right| left.0 == right.0) {
-        let members: Vec<u32> = group.iter().map(|&(_, item)| item).collect();
-        let hashes: Vec<(u64, u64)> = members.iter().map(|&item| contents[item as usize]).collect();
-        let root = group[0].0;
-        cap::label_stars(&members, &hashes, floor, rows, |item, label| {
-            roots[item as usize] = label;
-            counts.cut_off += u64::from(label != root);
-        })?;
-    }
+    let mut joined: Vec<(u32, u32)> = roots.iter().copied().zip(0..).filter(|&(root, item)| root != item).collect();
+    joined.sort_unstable();
+    let hash_of = |item: u32| Ok(contents[item as usize]);
+    cut_components(joined.into_iter().map(Ok), hash_of, rows, options, counts, |item, label| {
+        roots[item as usize] = label;
+    })?;
     Ok(roots)
+}
+
+/// Cut components given by their (root, other member), ascending; `label(item, smallest of its cluster)` for what is cut.
+pub fn cut_components<R: Rows>(
+    joined: impl Iterator<Item = Result<(u32, u32), DataError>>,
+    mut hash_of: impl FnMut(u32) -> Result<(u64, u64), DataError>,
+    rows: &mut R,
+    options: &Options,
+    counts: &mut Counts,
+    mut label: impl FnMut(u32, u32),
+) -> Result<(), DataError> {
+    let Some(floor) = options.limits().floor else { return Ok(()) };
+    for_each_group(
+        joined,
+        |&(root, _)| root,
+        |group| {
+            if group.len() < 2 {
+                return Ok(()); // two that were compared with each other
+            }
+            let root = group[0].0;
+            let members: Vec<u32> = std::iter::once(root).chain(group.iter().map(|&(_, item)| item)).collect();
+            let hashes: Vec<(u64, u64)> = members.iter().map(|&item| hash_of(item)).collect::<Result<_, _>>()?;
+            cap::label_stars(&members, &hashes, floor, rows, |item, star| {
+                label(item, star);
+                counts.cut_off += u64::from(star != root);
+            })
+        },
+    )
 }

@@ -12,6 +12,7 @@ use crate::hash::{fold, K};
 use crate::index::Index;
 use crate::options::{Options, Verify};
 use crate::reading::{Form, Reading, Shingle};
+use crate::record::Record;
 use crate::union::Union;
 
 const NAME: &[u8; 8] = b"HRDEDUP\0";
@@ -40,47 +41,10 @@ impl Sum {
     }
 }
 
-/// Numbers of a fixed size that a section holds.
-trait Number: Copy {
-    const SIZE: usize;
-    fn put(self, bytes: &mut Vec<u8>);
-    fn take(bytes: &[u8]) -> Self;
-}
-
-macro_rules! number {
-    ($kind:ty) => {
-        impl Number for $kind {
-            const SIZE: usize = std::mem::size_of::<$kind>();
-            fn put(self, bytes: &mut Vec<u8>) {
-                bytes.extend_from_slice(&self.to_le_bytes());
-            }
-            fn take(bytes: &[u8]) -> Self {
-                let mut raw = [0u8; std::mem::size_of::<$kind>()];
-                raw.copy_from_slice(bytes);
-                Self::from_le_bytes(raw)
-            }
-        }
-    };
-}
-number!(u8);
-number!(u32);
-number!(u64);
-
-impl Number for (u64, u64) {
-    const SIZE: usize = 16;
-    fn put(self, bytes: &mut Vec<u8>) {
-        self.0.put(bytes);
-        self.1.put(bytes);
-    }
-    fn take(bytes: &[u8]) -> Self {
-        (u64::take(&bytes[..8]), u64::take(&bytes[8..]))
-    }
-}
-
 /// Numbers that are written at once.
 const CHUNK: usize = 1 << 16;
 
-fn write_section<T: Number>(file: &mut impl Write, sum: &mut Sum, numbers: &[T]) -> Result<(), DataError> {
+fn write_section<T: Record>(file: &mut impl Write, sum: &mut Sum, numbers: &[T]) -> Result<(), DataError> {
     let mut bytes = Vec::with_capacity(CHUNK * T::SIZE);
     for chunk in numbers.chunks(CHUNK) {
         bytes.clear();
@@ -91,7 +55,7 @@ fn write_section<T: Number>(file: &mut impl Write, sum: &mut Sum, numbers: &[T])
     Ok(())
 }
 
-fn read_section<T: Number>(file: &mut impl Read, sum: &mut Sum, count: u64) -> Result<Vec<T>, DataError> {
+fn read_section<T: Record>(file: &mut impl Read, sum: &mut Sum, count: u64) -> Result<Vec<T>, DataError> {
     let mut left = count as usize;
     let mut numbers = Vec::with_capacity(left);
     let mut bytes = vec![0u8; CHUNK.min(left.max(1)) * T::SIZE];

@@ -27,6 +27,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     floor.add_function(wrap_pyfunction!(exact_jaccard, &floor)?)?;
     floor.add_function(wrap_pyfunction!(choose_bands, &floor)?)?;
     crate::data_index::register(&floor)?;
+    crate::data_spans::register(&floor)?;
+    crate::data_spill::register(&floor)?;
     module.add_submodule(&floor)
 }
 
@@ -46,6 +48,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// How many to use.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.max(1)
+    }
+
     /// The same for Rust.
     pub(crate) fn options(&self) -> PyResult<Options> {
         let wrong = |name: &str, value: &str, choices: &str| {

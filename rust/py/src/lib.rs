@@ -5,6 +5,8 @@
 
 mod data;
 mod data_index;
+mod data_spans;
+mod data_spill;
 mod data_texts;
 mod encode;
 mod encode_texts;
