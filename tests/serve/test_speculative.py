@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from highrise.serve.speculative import DraftLength, Lookup, StepCost
+from highrise.serve.speculative import DraftLength, Lookup
+from highrise.serve.step_cost import PromptCost, StepCost
 from tests.serve.engine_parts import greedy, ids_of, text_of, tiny_engine
 
 REPEATS = [5, 17, 33, 2, 8, 61, 40] * 4
@@ -111,3 +112,17 @@ def test_guesses_stop_where_they_do_not_pay():
     for _ in range(200):
         length.rest()
     assert length.best(cheap, 0) > 1
+
+
+def test_the_slower_steps_count_for_prompts():
+    cost = PromptCost()
+    assert cost.tokens_in(0.05, most=128) == 128
+    cost.see(100, 0.1)
+    assert cost.tokens_in(0.05, most=128) == 50
+    cost.see(100, 0.3)
+    assert cost.tokens_in(0.05, most=128) == 25
+    for _ in range(60):
+        cost.see(100, 0.1)
+    assert 48 <= cost.tokens_in(0.05, most=128) <= 50
+    cost.see(1, 9.0)
+    assert cost.tokens_in(0.05, most=128) >= 48

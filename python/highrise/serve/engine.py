@@ -25,7 +25,6 @@ from highrise.serve.request import FinishReason, Output, Request, join
 from highrise.serve.sampling import Sampler, token_logprob
 from highrise.serve.scheduler import Scheduler, Work
 from highrise.serve.sequence import Sequence
-from highrise.serve.speculative import DraftLength
 
 if TYPE_CHECKING:
     from highrise.encode.prompt import PromptFormat
@@ -281,9 +280,7 @@ class Engine:
         self._num_steps += 1
         seconds = time.perf_counter() - started
         self._step_seconds += seconds
-        num_tokens = sum(len(item.places) for item in work)
-        if num_tokens <= 2 * DraftLength.MOST:  # beyond, other kernels and other costs
-            self.scheduler.step_cost.see(num_tokens, seconds)
+        self.scheduler.see(sum(len(item.places) for item in work), seconds)
         return outputs
 
     def _choose_all(self, item: Work, logits_RV: Floats) -> Output:  # noqa: N803

@@ -1,8 +1,9 @@
 """Floor 6, scheduler: which tokens of which requests are computed in the next step. Knows neither model nor text.
 
 Continuous batching with chunked prompts under one token budget a step (Sarathi-Serve, Agrawal et al. 2024). Typing goes
-before chat; whoever waits long enough goes before everyone. When pages run out the least urgent sequence is sent back
-to the queue and computed again later; its cached beginning makes that cheap.
+before chat; whoever waits long enough goes before everyone. While somebody types, prompts of others get only as many
+tokens of a step as its measured cost allows, so that a key does not wait for a long one. When pages run out the least
+urgent sequence is sent back to the queue and computed again later; its cached beginning makes that cheap.
 """
 
 from __future__ import annotations
@@ -12,14 +13,24 @@ import dataclasses
 
 from highrise.core.errors import InputError, ServeError
 from highrise.serve.cache import Cache
+from highrise.serve.request import Priority
 from highrise.serve.sequence import Sequence
-from highrise.serve.speculative import DraftLength, StepCost
+from highrise.serve.speculative import DraftLength
+from highrise.serve.step_cost import PromptCost, StepCost
 
 __all__ = ["QueueFullError", "Scheduler", "Work"]
 
 
 class QueueFullError(ServeError):
     """Too many requests wait already; the caller should come back later (429)."""
+
+
+_LEAST = 8  # tokens of a step that prompts get even while somebody types
+_TYPING_LASTS = 5.0  # seconds of computing after a key in which the next one is expected
+
+
+def _types(sequence: Sequence) -> bool:
+    return sequence.request.priority < Priority.CHAT
 
 
 @dataclasses.dataclass(slots=True)
@@ -64,6 +75,7 @@ class Scheduler:
         max_waiting: int = 256,
         patience: int = 1000,
         speculate: bool = True,
+        typing_seconds: float = 0.06,
     ) -> None:
         self.cache = cache
         self.max_context = min(max_context, cache.capacity)
@@ -74,7 +86,12 @@ class Scheduler:
         """After this many steps of waiting a request gains one priority."""
         self.speculate = speculate
         """Whether to guess tokens ahead when a step has room for them."""
+        self.typing_seconds = typing_seconds
+        """While somebody types, others' prompts are cut so that a step lasts about so long."""
         self.step_cost = StepCost()
+        self.prompt_cost = PromptCost()
+        self._seconds = 0.0
+        self._typed_until = -1.0
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.num_preemptions = 0
@@ -115,6 +132,8 @@ class Scheduler:
     def schedule(self) -> list[Work]:
         """What to compute now: at most `step_tokens` tokens. Empty only when nothing waits or runs."""
         self._clock += 1
+        if any(_types(sequence) for group in (self.running, self.waiting) for sequence in group):
+            self._typed_until = self._seconds + _TYPING_LASTS
         self.running.sort(key=self._urgency)
         self._reserve_answers()
         budget = self.step_tokens
@@ -134,6 +153,13 @@ class Scheduler:
             item.sequence.num_computed = item.start + item.count
         if work:
             self.cache.commit([item.sequence for item in work])
+
+    def see(self, num_tokens: int, seconds: float) -> None:
+        """Learn what a step of so many tokens took."""
+        self._seconds += seconds
+        self.prompt_cost.see(num_tokens, seconds)
+        if num_tokens <= 2 * DraftLength.MOST:  # beyond, other kernels and other costs
+            self.step_cost.see(num_tokens, seconds)
 
     def settle(self, item: Work, num_right: int) -> None:
         """Keep the first `num_right` guesses of `item`, which became tokens, and give back the slots of the others."""
@@ -174,8 +200,12 @@ class Scheduler:
     def _fill(self, work: list[Work], budget: int) -> int:
         """Spend `budget` tokens on prompts, running and queued, most urgent first; nobody overtakes in the queue.
 
-        What is left of it.
+        What is left of it. While somebody types the prompts of others get less, but always something.
         """
+        spent = self.step_tokens - budget
+        for_others = budget
+        if self._typed_until >= self._seconds:
+            for_others = self.prompt_cost.tokens_in(self.typing_seconds, most=self.step_tokens) - spent
         prompts = [sequence for sequence in self.running if sequence.num_missing > 1]
         self.waiting.sort(key=self._urgency)
         blocked = False
@@ -190,9 +220,13 @@ class Scheduler:
                 sequence = queued
             else:
                 break
-            count, cost = sequence.chunk(budget)
+            mine = budget if _types(sequence) else min(budget, max(for_others, _LEAST))
+            count, cost = sequence.chunk(mine)
             work.append(Work(sequence, sequence.num_computed, count))
             budget -= cost
+            for_others -= cost
+            if not _types(sequence) and for_others <= 0:
+                break
         return budget
 
     def _reserve_answers(self) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Items
 
-__all__ = ["DraftLength", "Lookup", "StepCost"]
+from highrise.serve.step_cost import StepCost
+
+__all__ = ["DraftLength", "Lookup"]
 
 _GRAM = 3
 """Tokens that must agree; with two, most guesses of code were wrong."""
@@ -35,35 +37,6 @@ class Lookup:
             return []
         period = len(tokens) - place  # past the end it goes on as it went round
         return [tokens[place + ahead % period] for ahead in range(limit)]
-
-
-class StepCost:
-    """Seconds of a step as `fixed + a_token * tokens`, fitted to the steps that were seen, older ones fading."""
-
-    __slots__ = ("_n", "_nn", "_nt", "_t", "_w")
-
-    FADING = 0.98
-
-    def __init__(self) -> None:
-        # Until steps were seen: a second token costs a seventh of the first, as int4 weights on two cores did.
-        self._w, self._n, self._t, self._nn, self._nt = 2.0, 10.0, 2 * 6.0 + 10.0, 82.0, 6 * 10.0 + 82.0
-        self._t, self._nt = self._t * 1e-3, self._nt * 1e-3
-
-    def see(self, num_tokens: int, seconds: float) -> None:
-        """Note a step of so many tokens."""
-        keep = self.FADING
-        self._w = keep * self._w + 1
-        self._n = keep * self._n + num_tokens
-        self._t = keep * self._t + seconds
-        self._nn = keep * self._nn + num_tokens * num_tokens
-        self._nt = keep * self._nt + num_tokens * seconds
-
-    def seconds(self, num_tokens: int) -> float:
-        """Expected seconds of a step; never less for more tokens."""
-        spread = self._w * self._nn - self._n * self._n
-        slope = max((self._w * self._nt - self._n * self._t) / spread, 0.0) if spread > 1e-9 else 0.0
-        fixed = max((self._t - slope * self._n) / self._w, 0.0)
-        return fixed + slope * num_tokens
 
 
 class DraftLength:
