@@ -21,15 +21,21 @@ from highrise.serve.backend import Backend
 from highrise.serve.openapi import openapi_config, openapi_json, operation_with_body
 from highrise.serve.protocol import (
     ApiError,
+    Chat,
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
     EmbeddingRequest,
     InfillRequest,
+    ResponseAnswer,
+    ResponseEvent,
+    ResponseRequest,
     TokenizeRequest,
     decode,
     encode,
 )
+from highrise.serve.response_stream import response_events
+from highrise.serve.responses import CHAT_NAMES, chat_of, complete
 
 __all__ = ["MAX_BODY", "error_handlers", "request_id", "serve_app", "serve_routes"]
 
@@ -57,6 +63,19 @@ async def answer(request: AnyRequest, work: Awaitable[object]) -> ASGIApp:
 def stream(request: AnyRequest, chunks: AsyncIterator[object], *, keep_alive: float, done: bool = True) -> ASGIApp:
     """The chunks as server-sent events, ended by `[DONE]` as OpenAI's clients expect."""
     return EventStream(_events(chunks, done), headers={"x-request-id": request_id(request)}, keep_alive=keep_alive)
+
+
+def typed_stream(request: AnyRequest, events: AsyncIterator[ResponseEvent], *, keep_alive: float) -> ASGIApp:
+    """Events that carry their type in their name as well, as OpenAI's clients of /v1/responses read them."""
+    return EventStream(_typed(events), headers={"x-request-id": request_id(request)}, keep_alive=keep_alive)
+
+
+async def _typed(events: AsyncIterator[ResponseEvent]) -> AsyncIterator[bytes]:
+    try:
+        async for one in events:
+            yield event(encode(one), one.type)
+    finally:
+        await events.aclose()  # type: ignore[attr-defined]
 
 
 async def _events(chunks: AsyncIterator[object], done: bool) -> AsyncIterator[bytes]:
@@ -104,6 +123,23 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
         if wanted.stream:
             return stream(request, await backend.stream_chat(wanted), keep_alive=keep_alive)
         return await answer(request, backend.chat(wanted))
+
+    @post(
+        "/v1/responses",
+        summary="Answer a conversation, in OpenAI's newer form",
+        tags=["OpenAI"],
+        operation_class=operation_with_body(ResponseRequest),
+    )
+    async def responses(request: AnyRequest) -> ASGIApp:
+        wanted = decode(await request.body(), ResponseRequest)
+        asked = chat_of(wanted)
+        try:
+            if wanted.stream:
+                chunks = await backend.stream_chat(asked)
+                return typed_stream(request, response_events(wanted, chunks, backend.name), keep_alive=keep_alive)
+            return await answer(request, _response(wanted, backend.chat(asked)))
+        except ApiError as error:
+            raise error.renamed(CHAT_NAMES) from error
 
     @post(
         "/v1/embeddings",
@@ -163,6 +199,7 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
                 model,
                 completions,
                 chat,
+                responses,
                 embeddings,
                 infill,
                 tokenize,
@@ -174,6 +211,10 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
             request_max_body_size=MAX_BODY,
         )
     ]
+
+
+async def _response(wanted: ResponseRequest, chat: Awaitable[Chat]) -> ResponseAnswer:
+    return complete(wanted, await chat)
 
 
 async def _first(work: Awaitable[list[Any]]) -> object:

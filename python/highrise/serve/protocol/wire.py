@@ -63,7 +63,7 @@ class ApiError(Exception):
         theirs = names.get(self.param or "")
         if theirs is None or self.param is None:
             return self
-        message = re.sub(rf"\b{self.param}\b", theirs, self.message)
+        message = re.sub(rf"\b{re.escape(self.param)}\b", theirs, self.message)
         return ApiError(message, status=self.status, type=self.type, param=theirs, code=self.code, headers=self.headers)
 
     def body(self) -> bytes:
