@@ -87,6 +87,7 @@ fn compile(name: &str, files: &[PathBuf], root: &Path, flags: &[&str], system_in
 }
 
 fn main() {
+    pyo3_build_config::use_pyo3_cfgs();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../csrc");
     let architecture = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     println!("cargo:rerun-if-changed={}", root.display());

@@ -20,9 +20,9 @@ PLAIN = [fragment for fragment in FRAGMENTS if fragment.isascii()]
 GOLDEN = Path(__file__).parents[1] / "golden" / "tokenizer_split.json"
 
 
-def pieces(text: str, scheme: str, *, blocks: bool = True) -> list[str]:
+def pieces(text: str, scheme: str, *, path: str | None = None) -> list[str]:
     content = text.encode()
-    ends = rust.split_pieces(text, scheme, blocks=blocks)
+    ends = rust.split_pieces(text, scheme, path=path)
     return [content[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
 
 
@@ -32,8 +32,8 @@ def pieces(text: str, scheme: str, *, blocks: bool = True) -> list[str]:
 def test_split_is_that_of_the_regular_expression(scheme: str, text: str, plain: str) -> None:
     for whole in (text, plain + text + plain):
         expected = bpe.split(whole, scheme)
-        assert pieces(whole, scheme) == expected
-        assert pieces(whole, scheme, blocks=False) == expected
+        for path in rust.split_paths():
+            assert pieces(whole, scheme, path=path) == expected, path
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -61,3 +61,9 @@ def test_golden_pieces() -> None:
 def test_an_unknown_scheme_is_one_sentence() -> None:
     with pytest.raises(InputError, match='the split pattern "gpt9" is not known; known are gpt2, smollm'):
         rust.split_pieces("x", "gpt9")
+
+
+def test_a_path_that_the_processor_lacks_is_one_sentence() -> None:
+    assert {"portable", "scanner"} <= set(rust.split_paths())
+    with pytest.raises(InputError, match='no way to split called "mmx"; it has .*portable, scanner'):
+        rust.split_pieces("x", "gpt2", path="mmx")

@@ -1,91 +1,148 @@
-//! The split of plain ASCII, 64 bytes at a time: one bit a byte for each class, and arithmetic on these words instead of a
-//! branch for each piece. Knows only what `split::Rules` says; what it cannot decide it leaves to the scanner there.
+//! The split of text 64 bytes at a time: one bit a byte for each class, and arithmetic on these words instead of a branch for
+//! each piece. Knows only what `split::Rules` says; what it cannot decide it leaves to the scanner there.
 //!
 //! A block begins where a piece begins. The patterns never look back, so nothing has to be carried in; and of what is
 //! found only the starts that no later byte can change are given out, and the next block begins at the last of them.
 //!
-//! A word of bits is filled along a run by an addition: adding the lowest bit of a run of ones clears the whole run.
+//! A word of bits is filled along a run by an addition: adding the lowest bit of a run of ones clears the whole run. All bytes
+//! of a character have its class, so what holds for runs of bytes holds for runs of characters. Rare characters of more
+//! than one byte (blanks, digits, words that mix scripts with and without case) end the block.
 
-use crate::split::Rules;
-#[cfg(target_arch = "x86_64")]
-use crate::split::{Numbers, Words};
+use crate::masks::{Bytes, Masks};
+use crate::split::{Numbers, Rules, Words};
+use crate::unicode::{Classes, LETTER, LOWER, NUMBER, SPACE, UPPER};
 
 /// Bytes in a block.
 pub(crate) const BLOCK: usize = 64;
 
-#[cfg(target_arch = "x86_64")]
-/// The classes of the bytes of a block, up to the first byte that is not ASCII.
-struct Masks {
+/// What is known of a block: masks of whole characters.
+struct Block {
+    /// Letters; for patterns with upper and lower case marks as well.
     letter: u64,
-    /// Of the letters, those in upper case.
+    /// Of these, those that are upper case only.
     upper: u64,
-    digit: u64,
-    /// Blank, tab, newline and the like.
-    space: u64,
-    blank: u64,
-    newline: u64,
-    apostrophe: u64,
-    slash: u64,
-    /// Number of bytes before the first that is not ASCII.
+    /// Bytes that go on with a character.
+    tail: u64,
+    /// Number of bytes from the start of which all is known.
     length: u32,
 }
 
-#[cfg(target_arch = "x86_64")]
+/// Bits below `length`, which is 1 to 64.
 #[inline(always)]
-fn masks(block: &[u8; BLOCK]) -> Masks {
-    use std::arch::x86_64::{
-        __m128i, _mm_add_epi8, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128,
-        _mm_set1_epi8,
-    };
-    let mut masks =
-        Masks { letter: 0, upper: 0, digit: 0, space: 0, blank: 0, newline: 0, apostrophe: 0, slash: 0, length: 0 };
-    let mut high = 0_u64;
-    for quarter in 0..4 {
-        // SAFETY: SSE2 is part of x86-64, and the 16 bytes lie inside the block.
-        unsafe {
-            let bytes = _mm_loadu_si128(block.as_ptr().add(quarter * 16).cast::<__m128i>());
-            let put = |mask: &mut u64, found: __m128i| {
-                *mask |= u64::from(_mm_movemask_epi8(found) as u32) << (quarter * 16);
-            };
-            let equal = |byte: u8| _mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte as i8));
-            // Bytes from `first` on, `count` of them, by one signed comparison after a shift to the least value.
-            let range = |bytes: __m128i, first: u8, count: i8| {
-                let shift = 0x80_u8.wrapping_sub(first) as i8;
-                _mm_cmplt_epi8(_mm_add_epi8(bytes, _mm_set1_epi8(shift)), _mm_set1_epi8(i8::MIN + count))
-            };
-            let blank = equal(b' ');
-            put(&mut high, bytes);
-            put(&mut masks.letter, range(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), b'a', 26));
-            put(&mut masks.upper, range(bytes, b'A', 26));
-            put(&mut masks.digit, range(bytes, b'0', 10));
-            put(&mut masks.space, _mm_or_si128(range(bytes, 9, 5), blank));
-            put(&mut masks.blank, blank);
-            put(&mut masks.newline, _mm_or_si128(equal(b'\n'), equal(b'\r')));
-            put(&mut masks.apostrophe, equal(b'\''));
-            put(&mut masks.slash, equal(b'/'));
+fn below(length: u32) -> u64 {
+    u64::MAX >> (u64::BITS - length)
+}
+
+/// The places behind the characters that begin at `first`.
+#[inline(always)]
+fn behind(first: u64, tail: u64) -> u64 {
+    let mut next = first << 1;
+    if tail != 0 {
+        for _ in 0..3 {
+            next = next & !tail | (next & tail) << 1;
         }
     }
-    masks.length = high.trailing_zeros();
-    masks
+    next
+}
+
+/// All bytes of the characters that begin at `first`.
+#[inline(always)]
+fn whole(first: u64, tail: u64) -> u64 {
+    let mut all = first;
+    for _ in 0..3 {
+        all |= all << 1 & tail;
+    }
+    all
+}
+
+/// Classes of a block with characters of more than one byte.
+#[inline(always)]
+fn with_wide(text: &[u8], at: usize, found: &Masks, length: u32, cased: bool, classes: &Classes) -> Block {
+    let (tail, leads) = (found.tail & below(length), found.high & !found.tail & below(length));
+    let mut length = length;
+    // A character that the block cuts is not known.
+    if leads != 0 {
+        let last = u64::BITS - 1 - leads.leading_zeros();
+        let width = text[at + last as usize].leading_ones();
+        if last + width > length {
+            length = last;
+        }
+    }
+    let (mut no_letter, mut upper, mut lower, mut mark) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let mut unknown = leads & !found.letters_only;
+    while unknown != 0 {
+        let place = unknown.trailing_zeros();
+        if place >= length {
+            break;
+        }
+        unknown &= unknown - 1;
+        let class = classes.wide(text, at + place as usize);
+        if class & (NUMBER | SPACE) != 0 {
+            length = place;
+            break;
+        }
+        let bit = |flag: bool| u64::from(flag) << place;
+        if cased {
+            let case = class & (UPPER | LOWER);
+            upper |= bit(case == UPPER);
+            lower |= bit(case == LOWER);
+            no_letter |= bit(case == 0);
+            mark |= bit(case != 0 && class & LETTER == 0);
+        } else {
+            no_letter |= bit(class & LETTER == 0);
+        }
+    }
+    let letter = found.letter | found.high & !whole(no_letter, tail);
+    let mut block = Block { letter, upper: found.upper | whole(upper, tail), tail, length };
+    if cased && length > 0 {
+        let with_case = found.letter | whole(upper | lower, tail);
+        let without = letter & !with_case;
+        // A mark that follows no letter may belong to other characters.
+        let astray = mark & !(letter << 1);
+        let mixed = without & with_case << 1 | with_case & without << 1;
+        let known = below(length);
+        if astray & known != 0 {
+            block.length = astray.trailing_zeros();
+        }
+        if mixed & known != 0 {
+            let before = !letter & ((1 << mixed.trailing_zeros()) - 1);
+            block.length = block.length.min(u64::BITS - before.leading_zeros());
+        }
+    }
+    block
 }
 
 /// Where the pieces of the block at `at` start, besides the one at its first byte: bit i for byte `at + i`. Zero when
 /// nothing is certain. `contraction` gives the length of one at a place, or 0.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(crate) fn starts(text: &[u8], at: usize, rules: &Rules, contraction: impl Fn(usize) -> usize) -> u64 {
-    let Some(block) = text.get(at..at + BLOCK).and_then(|block| <&[u8; BLOCK]>::try_from(block).ok()) else {
-        return 0;
+pub(crate) fn starts<B: Bytes>(
+    text: &[u8],
+    at: usize,
+    rules: &Rules,
+    classes: &Classes,
+    contraction: impl Fn(usize) -> usize,
+) -> u64 {
+    let cased = rules.words == Words::Cased;
+    let (found, length) = match text[at..].first_chunk::<BLOCK>() {
+        Some(block) => (B::masks(block, classes, cased), BLOCK as u32),
+        None => {
+            let mut block = [0; BLOCK];
+            block[..text.len() - at].copy_from_slice(&text[at..]);
+            (B::masks(&block, classes, cased), (text.len() - at) as u32)
+        }
     };
-    let found = masks(block);
-    if found.length < 2 {
+    let block = if found.high == 0 {
+        Block { letter: found.letter, upper: found.upper, tail: 0, length }
+    } else {
+        with_wide(text, at, &found, length, cased, classes)
+    };
+    if block.length < 2 {
         return 0;
     }
-    let known = u64::MAX >> (BLOCK as u32 - found.length);
-    let (letter, digit, space) = (found.letter & known, found.digit & known, found.space & known);
+    let known = below(block.length);
+    let (letter, digit, space) = (block.letter & known, found.digit & known, found.space & known);
     let (blank, newline) = (found.blank & known, found.newline & known);
     let other = known & !(letter | digit | space);
-    let cased = rules.words == Words::Cased;
 
     // Newlines that other characters take with them, and slashes behind those.
     let first = if rules.newlines_after_other { (other << 1) & newline } else { 0 };
@@ -108,10 +165,10 @@ pub(crate) fn starts(text: &[u8], at: usize, rules: &Rules, contraction: impl Fn
     letter_start &= match rules.words {
         Words::AfterBlank => !(blank << 1),
         // One character before a word comes along, if it is not a newline and no part of a longer run.
-        Words::AfterAny | Words::Cased => !(other_start << 1) & !((space & !newline) << 1),
+        Words::AfterAny | Words::Cased => !behind(other_start, block.tail) & !((space & !newline) << 1),
     };
     if cased {
-        letter_start |= found.upper & ((letter & !found.upper) << 1) & known;
+        letter_start |= block.upper & ((letter & !block.upper) << 1) & known;
     }
 
     let digit_start = match rules.numbers {
@@ -155,7 +212,7 @@ pub(crate) fn starts(text: &[u8], at: usize, rules: &Rules, contraction: impl Fn
 
     // What the end of the block hides: whether blanks there go on, and whether an apostrophe begins a contraction.
     let mut certain = known;
-    if space >> (found.length - 1) & 1 != 0 {
+    if space >> (block.length - 1) & 1 != 0 {
         let run_start = u64::BITS - (known & !space).leading_zeros();
         let run = free & !((1 << run_start) - 1);
         if run != 0 {
@@ -183,11 +240,4 @@ pub(crate) fn starts(text: &[u8], at: usize, rules: &Rules, contraction: impl Fn
         }
     }
     starts & certain & !1
-}
-
-/// Other processors go the scanner's way.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline(always)]
-pub(crate) fn starts(_: &[u8], _: usize, _: &Rules, _: impl Fn(usize) -> usize) -> u64 {
-    0
 }

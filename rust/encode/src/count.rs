@@ -125,7 +125,7 @@ impl PieceCounts {
                 }
                 start = end;
             }
-            if count < ends.len() {
+            if start == text.len() {
                 return;
             }
         }

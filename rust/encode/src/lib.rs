@@ -7,6 +7,7 @@ mod bytes;
 mod cache;
 pub mod count;
 pub mod error;
+mod masks;
 pub mod merge;
 mod pages;
 mod pairs;

@@ -5,7 +5,10 @@
 //! first match of the expression ends there.
 
 use crate::blocks;
-use crate::unicode::{classes, LETTER, LOWER, NEWLINE, NUMBER, NUM_CODE_POINTS, SPACE, UPPER};
+#[cfg(target_arch = "x86_64")]
+use crate::masks::Avx2;
+use crate::masks::{Bytes, Portable};
+use crate::unicode::{classes, Classes, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
 
 /// How a run of letters is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,27 +110,22 @@ impl Scheme {
         Self::NAMES[self as usize]
     }
 
-    /// Cuts `text` from byte `start` on and writes the end of each piece to `ends`, until `ends` is full or the text is
-    /// at its end. Returns the number of pieces; when it is less than `ends.len()` all text was cut.
+    /// Cuts `text` from byte `start` on and writes the end of each piece to `ends`, which has room for [`ROOM`] at least, until
+    /// it is full or the text is at its end. Returns the number of pieces; the text is at its end when the last of them is.
     pub fn split(self, text: &str, start: usize, ends: &mut [usize]) -> usize {
-        self.split_on(Path::Blocks, text, start, ends)
+        self.split_on(Path::best(), text, start, ends)
     }
 
-    /// The same on a path of one's choice; every path gives the same pieces.
+    /// The same on a path of one's choice, as far as the processor has it; every path gives the same pieces.
     pub fn split_on(self, path: Path, text: &str, start: usize, ends: &mut [usize]) -> usize {
-        match (self, path) {
-            (Scheme::Gpt2, Path::Blocks) => split_by::<0, true>(text, start, ends),
-            (Scheme::Smollm, Path::Blocks) => split_by::<1, true>(text, start, ends),
-            (Scheme::Cl100k, Path::Blocks) => split_by::<2, true>(text, start, ends),
-            (Scheme::Llama3, Path::Blocks) => split_by::<3, true>(text, start, ends),
-            (Scheme::Qwen2, Path::Blocks) => split_by::<4, true>(text, start, ends),
-            (Scheme::O200k, Path::Blocks) => split_by::<5, true>(text, start, ends),
-            (Scheme::Gpt2, Path::Scanner) => split_by::<0, false>(text, start, ends),
-            (Scheme::Smollm, Path::Scanner) => split_by::<1, false>(text, start, ends),
-            (Scheme::Cl100k, Path::Scanner) => split_by::<2, false>(text, start, ends),
-            (Scheme::Llama3, Path::Scanner) => split_by::<3, false>(text, start, ends),
-            (Scheme::Qwen2, Path::Scanner) => split_by::<4, false>(text, start, ends),
-            (Scheme::O200k, Path::Scanner) => split_by::<5, false>(text, start, ends),
+        assert!(ends.len() >= ROOM, "room for {} pieces is too little, {ROOM} are needed", ends.len());
+        match self {
+            Scheme::Gpt2 => split_by_path::<0>(path, text, start, ends),
+            Scheme::Smollm => split_by_path::<1>(path, text, start, ends),
+            Scheme::Cl100k => split_by_path::<2>(path, text, start, ends),
+            Scheme::Llama3 => split_by_path::<3>(path, text, start, ends),
+            Scheme::Qwen2 => split_by_path::<4>(path, text, start, ends),
+            Scheme::O200k => split_by_path::<5>(path, text, start, ends),
         }
     }
 }
@@ -135,31 +133,108 @@ impl Scheme {
 /// How text is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
-    /// ASCII by blocks of 64 bytes where the processor can, all else by the scanner.
-    Blocks,
+    /// By blocks of 64 bytes, with AVX2.
+    Avx2,
+    /// By blocks of 64 bytes, on any processor.
+    Portable,
     /// Character by character.
     Scanner,
+}
+
+impl Path {
+    /// The names that [`Path::from_name`] knows.
+    pub const NAMES: [&'static str; 3] = ["avx2", "portable", "scanner"];
+
+    /// The path of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "avx2" => Path::Avx2,
+            "portable" => Path::Portable,
+            "scanner" => Path::Scanner,
+            _ => return None,
+        })
+    }
+
+    /// Whether this processor has it.
+    #[inline]
+    pub fn is_here(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("bmi2")
+                    && is_x86_feature_detected!("lzcnt")
+                    && is_x86_feature_detected!("popcnt")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Path::Avx2 => false,
+            Path::Portable | Path::Scanner => true,
+        }
+    }
+
+    /// The fastest here.
+    #[inline]
+    pub fn best() -> Self {
+        if Path::Avx2.is_here() {
+            Path::Avx2
+        } else {
+            Path::Portable
+        }
+    }
 }
 
 /// In the order of the enum: a constant index makes each scheme its own machine code.
 const TABLE: [Rules; 6] = [GPT2, SMOLLM, CL100K, LLAMA3, QWEN2, O200K];
 
-fn split_by<const SCHEME: usize, const BLOCKS: bool>(text: &str, start: usize, ends: &mut [usize]) -> usize {
-    let scanner = Scanner { text: text.as_bytes(), classes: classes() };
+/// Starts are written eight at a time.
+const STEP: usize = 8;
+/// The least number of pieces that there must be room for: those of a block, and what is written behind them.
+pub const ROOM: usize = blocks::BLOCK + STEP;
+
+fn split_by_path<const SCHEME: usize>(path: Path, text: &str, start: usize, ends: &mut [usize]) -> usize {
+    match path {
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx2 if path.is_here() => {
+            // SAFETY: the processor has what the function is compiled for.
+            unsafe { split_avx2::<SCHEME>(text, start, ends) }
+        }
+        Path::Avx2 | Path::Portable => split_by::<SCHEME, Portable, true>(text, start, ends),
+        Path::Scanner => split_by::<SCHEME, Portable, false>(text, start, ends),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn split_avx2<const SCHEME: usize>(text: &str, start: usize, ends: &mut [usize]) -> usize {
+    split_by::<SCHEME, Avx2, true>(text, start, ends)
+}
+
+#[inline(always)]
+fn split_by<const SCHEME: usize, B: Bytes, const BLOCKS: bool>(text: &str, start: usize, ends: &mut [usize]) -> usize {
+    let classes = classes();
+    let scanner = Scanner { text: text.as_bytes(), classes };
     let rules = &TABLE[SCHEME];
     let (mut at, mut count) = (start, 0);
-    while at < text.len() && count < ends.len() {
-        if BLOCKS && count + blocks::BLOCK <= ends.len() {
+    while at < text.len() && count + ROOM <= ends.len() {
+        if BLOCKS {
             let contraction = |place| scanner.contraction(place, rules.contractions_any_case);
-            let mut starts = blocks::starts(scanner.text, at, rules, contraction);
+            let mut starts = blocks::starts::<B>(scanner.text, at, rules, classes, contraction);
             if starts != 0 {
+                let found = starts.count_ones() as usize;
                 let base = at;
-                while starts != 0 {
-                    at = base + starts.trailing_zeros() as usize;
-                    starts &= starts - 1;
-                    ends[count] = at;
-                    count += 1;
+                at = base + (u64::BITS - 1 - starts.leading_zeros()) as usize;
+                let places = &mut ends[count..count + ROOM];
+                let mut written = 0;
+                // All eight whatever there are: a branch for each would be guessed wrong too often.
+                while written < found {
+                    for place in &mut places[written..written + STEP] {
+                        *place = base + starts.trailing_zeros() as usize;
+                        starts &= starts.wrapping_sub(1);
+                    }
+                    written += STEP;
                 }
+                count += found;
                 continue;
             }
         }
@@ -172,7 +247,7 @@ fn split_by<const SCHEME: usize, const BLOCKS: bool>(text: &str, start: usize, e
 
 struct Scanner<'text> {
     text: &'text [u8],
-    classes: &'static [u8; NUM_CODE_POINTS],
+    classes: &'static Classes,
 }
 
 /// A pseudo class for the end of the text: no bit of any class.
@@ -184,22 +259,9 @@ impl Scanner<'_> {
     fn class(&self, at: usize) -> (u8, usize) {
         match self.text.get(at) {
             None => (END, 0),
-            Some(&byte) if byte < 0x80 => (self.classes[byte as usize], 1),
-            Some(&byte) => self.class_wide(at, byte),
+            Some(&byte) if byte < 0x80 => (self.classes.of(u32::from(byte)), 1),
+            Some(_) => self.classes.wide_with_width(self.text, at),
         }
-    }
-
-    #[inline]
-    fn class_wide(&self, at: usize, first: u8) -> (u8, usize) {
-        let tail = |offset: usize| u32::from(self.text.get(at + offset).copied().unwrap_or(0) & 0x3f);
-        let (code_point, width) = if first < 0xe0 {
-            (u32::from(first & 0x1f) << 6 | tail(1), 2)
-        } else if first < 0xf0 {
-            (u32::from(first & 0x0f) << 12 | tail(1) << 6 | tail(2), 3)
-        } else {
-            (u32::from(first & 0x07) << 18 | tail(1) << 12 | tail(2) << 6 | tail(3), 4)
-        };
-        (self.classes.get(code_point as usize).copied().unwrap_or(0), width)
     }
 
     /// End of the run from `at` whose classes have a bit of `any` and none of `none`.

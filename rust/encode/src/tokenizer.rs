@@ -348,7 +348,7 @@ impl Tokenizer {
                 }
                 at = end;
             }
-            if count < CHUNK || out.len() > limit {
+            if at == text.len() || out.len() > limit {
                 return;
             }
         }

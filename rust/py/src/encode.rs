@@ -8,19 +8,19 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use highrise_encode::alphabet::Alphabet;
 use highrise_encode::count::PieceCounts;
 use highrise_encode::special::SpecialMatcher;
-use highrise_encode::split::Path;
+use highrise_encode::split::{Path, ROOM};
 use highrise_encode::stream::Utf8Stream;
 use highrise_encode::tokenizer::Offsets;
 use highrise_encode::{Allowed, Error, Scheme, SpecialToken, Tokenizer, Vocabulary};
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyInt, PyList, PyString};
 
 use crate::encode_texts::{as_texts, flat_texts, hold};
+use crate::integers::{integers, list_of, Integers};
 
 /// Below this many bytes of text the interpreter is not given free.
 const DETACH_BYTES: usize = 1024;
@@ -74,8 +74,7 @@ type TextPair = (String, String);
 #[pyclass(frozen, module = "highrise._native")]
 struct BytePairTokenizer {
     inner: Tokenizer,
-    /// One integer object for each id, so that a list of ids allocates nothing but itself.
-    integers: PyOnceLock<Vec<Py<PyInt>>>,
+    integers: PyOnceLock<Integers>,
 }
 
 /// None: no special token counts. True: all. A list: these.
@@ -109,18 +108,8 @@ impl BytePairTokenizer {
     }
 
     fn list<'py>(&self, py: Python<'py>, ids: &[u32]) -> PyResult<Bound<'py, PyList>> {
-        let integers = self.integers.get_or_try_init(py, || {
-            (0..self.inner.vocab_size() as u32).map(|id| Ok::<_, PyErr>(id.into_pyobject(py)?.unbind())).collect()
-        })?;
-        // SAFETY: the list is new, nobody else has seen it, and every place gets a reference of its own before it is shown.
-        unsafe {
-            let list = Bound::from_owned_ptr_or_err(py, ffi::PyList_New(ids.len() as ffi::Py_ssize_t))?;
-            let places = (*list.as_ptr().cast::<ffi::PyListObject>()).ob_item;
-            for (index, &id) in ids.iter().enumerate() {
-                places.add(index).write(integers[id as usize].clone_ref(py).into_ptr());
-            }
-            Ok(list.cast_into_unchecked())
-        }
+        let integers = self.integers.get_or_try_init(py, || integers(py, self.inner.vocab_size()))?;
+        list_of(py, integers, ids)
     }
 }
 
@@ -423,18 +412,32 @@ impl BytePairTrainer {
     }
 }
 
-/// Ends of the pieces that a split pattern cuts a text into, in bytes; by blocks or character by character.
+/// Ends of the pieces that a split pattern cuts a text into, in bytes; on the fastest path or one of [`split_paths`].
 #[pyfunction]
-#[pyo3(signature = (text, scheme, *, blocks=true))]
-fn split_pieces(py: Python<'_>, text: &str, scheme: &str, blocks: bool) -> PyResult<Vec<usize>> {
+#[pyo3(signature = (text, scheme, *, path=None))]
+fn split_pieces(py: Python<'_>, text: &str, scheme: &str, path: Option<&str>) -> PyResult<Vec<usize>> {
     let scheme = scheme_of(py, scheme)?;
-    let path = if blocks { Path::Blocks } else { Path::Scanner };
+    let path = match path.map(|name| Path::from_name(name).filter(|path| path.is_here()).ok_or(name)) {
+        None => Path::best(),
+        Some(Ok(path)) => path,
+        Some(Err(name)) => {
+            let message =
+                format!("this processor has no way to split called {name:?}; it has {}", split_paths().join(", "));
+            return Err(raise(py, "InputError", message));
+        }
+    };
     run(py, true, || {
-        let mut ends = vec![0; text.len() + 64];
+        let mut ends = vec![0; text.len() + ROOM];
         let count = scheme.split_on(path, text, 0, &mut ends);
         ends.truncate(count);
         Ok(ends)
     })
+}
+
+/// Names of the ways to split that this processor has; all give the same pieces.
+#[pyfunction]
+fn split_paths() -> Vec<&'static str> {
+    Path::NAMES.into_iter().filter(|name| Path::from_name(name).is_some_and(Path::is_here)).collect()
 }
 
 /// Names of the split patterns.
@@ -448,6 +451,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<BytePairTokenizer>()?;
     module.add_class::<BytePairTrainer>()?;
     module.add_class::<TextStream>()?;
+    module.add_function(wrap_pyfunction!(split_paths, module)?)?;
     module.add_function(wrap_pyfunction!(split_pieces, module)?)?;
     module.add_function(wrap_pyfunction!(split_schemes, module)?)?;
     Ok(())

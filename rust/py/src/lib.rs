@@ -10,6 +10,7 @@ mod data_spill;
 mod data_texts;
 mod encode;
 mod encode_texts;
+mod integers;
 mod serve;
 
 use pyo3::ffi::PyObject;
