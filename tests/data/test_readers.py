@@ -184,11 +184,11 @@ def test_jsonl() -> None:
         ("rows/2.rs", ""),
         ("rows/3", "damaged"),
         ("rows/4", "damaged"),
-        ("rows/5.txt", "too large"),
-        ("rows/6.txt", ""),
+        ("rows/5.web.txt", "too large"),
+        ("rows/6.web.txt", ""),
         ("rows/7", "damaged"),
         ("rows/8", "too large"),
-        ("rows/9.txt", ""),
+        ("rows/9.web.txt", ""),
     ]
     assert (items[0].repository, items[0].license, items[0].data) == ("team/api", "MIT", b"x = 1")
     assert read("rows.jsonl.gz", gzip.compress(jsonl({"text": "x"})))[0].data == b"x"
@@ -246,7 +246,10 @@ def test_warc() -> None:
     ]
     path, text = extract(items[0].path, items[0].data) or ("", b"")
     assert (
-        path == "crawl/1-ex.org.md" and b"Merge sort is stable" in text and b"<p>" not in text and b"About" not in text
+        path == "crawl/1-ex.org.web.md"
+        and b"Merge sort is stable" in text
+        and b"<p>" not in text
+        and b"About" not in text
     )
     assert read("crawl.warc.gz", b"nothing")[0].reason == "damaged"
 

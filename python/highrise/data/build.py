@@ -28,6 +28,7 @@ from highrise.data.duplicates import Duplicates, deduplicate
 from highrise.data.filters import is_vendored
 from highrise.data.ledger import Ledger
 from highrise.data.licenses import UNKNOWN
+from highrise.data.opt_out import OptOut
 from highrise.data.pool import Pool
 from highrise.data.previous import Previous
 from highrise.data.readers import Limits
@@ -163,6 +164,7 @@ def _triage(
         text_column=config.text_column,
     )
     by_rules = rules(config)
+    opted_out = OptOut(config.opt_out)
     for source in sources:
         for path, reason in source.skipped:
             ledger.add(
@@ -184,7 +186,9 @@ def _triage(
                 "size": item.size,
             }
             reason, detail = item.reason, item.detail
-            if (include is not None and not include.match_file(item.path)) or (
+            if (pattern := opted_out(facts["repository"])) is not None:
+                reason, detail = "opted out", pattern
+            elif (include is not None and not include.match_file(item.path)) or (
                 exclude and exclude.match_file(item.path)
             ):
                 reason, detail = "excluded", ""

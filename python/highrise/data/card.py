@@ -54,6 +54,7 @@ def write_card(
             *_sources(sources, rows),
             *_dropped(dropped),
             *_duplicates(config, duplicates, {reason: len(rows) for reason, rows in dropped.items()}),
+            *_contamination(config, rows),
             *_table("Licences", "licence", kept, "license"),
             *_table("Languages", "language", kept, "language"),
             *_split(split, kept, config),
@@ -134,6 +135,35 @@ def _duplicates(config: DataConfig, duplicates: Duplicates, dropped: dict[str, i
             f"{stats['candidate_pairs']} candidate pairs from {stats['bands']} bands of {stats['rows']} rows; "
             f"{stats['exact_checks']} borderline ones were compared exactly."
         )
+    return [*lines, ""]
+
+
+def _contamination(config: DataConfig, rows: list[dict[str, object]]) -> list[str]:
+    """Overlap with evaluation sets, a line a problem: the document that holds most of it."""
+    if not config.evaluations:
+        return []
+    found: dict[str, list[tuple[float, str, bool]]] = defaultdict(list)
+    for row in rows:
+        problem, _, share = str(row["contamination"]).rpartition(" ")
+        if problem:
+            name = f"{row['repository']}/{row['path']}"
+            found[problem].append((float(share), name, row["reason"] == "contaminated"))
+    least = config.cleaning.max_contamination / 3
+    worst = sorted(((max(hits), problem, hits) for problem, hits in found.items()), reverse=True)
+    lines = [
+        "## Contamination",
+        "",
+        f"Compared with {', '.join(config.evaluations)} by word 10-grams. {len(found)} problems share a piece with "
+        "some document, "
+        f"{sum(hit[0] >= least for hit, _, _ in worst)} at least {least:.0%} of theirs. Dropped from "
+        f"{config.cleaning.max_contamination:.0%} on.",
+        "",
+        "| problem | documents | dropped | largest share | in |",
+        "|---|---|---|---|---|",
+    ]
+    for (largest, name, _), problem, hits in worst[:20]:
+        dropped = sum(hit[2] for hit in hits)
+        lines.append(f"| {_cell(problem)} | {len(hits)} | {dropped} | {largest:.1%} | `{_cell(name)}` |")
     return [*lines, ""]
 
 

@@ -19,8 +19,12 @@ from highrise.core.config import fingerprint
 from highrise.core.errors import HighriseError
 from highrise.data import decode, filters, languages, licenses, syntax
 from highrise.data.config import DataConfig
+from highrise.data.contamination import fingerprint_evaluations, load_evaluations
 from highrise.data.extract import extract
-from highrise.data.quality import quality, quality_parts
+from highrise.data.malware import is_obfuscated
+from highrise.data.personal import redact_personal
+from highrise.data.prose import is_poor_prose, is_repetitive
+from highrise.data.quality import comment_share, quality, quality_parts
 from highrise.data.secrets import redact
 
 __all__ = ["CLEAN_SCHEMA", "Job", "Record", "clean_bytes", "clean_jobs", "content_key", "new_record", "rules"]
@@ -45,6 +49,7 @@ class Record(msgspec.Struct, kw_only=True):
     reason: str = ""
     detail: str = ""
     key: str = ""
+    contamination: str = ""
 
 
 CLEAN_SCHEMA = pa.schema(
@@ -65,6 +70,7 @@ CLEAN_SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("key", pa.string()),
+        ("contamination", pa.string()),
     ]
 )
 
@@ -131,7 +137,7 @@ def _code() -> str:
 
 def rules(config: DataConfig) -> str:
     """A fingerprint of what decides how a file is cleaned."""
-    return fingerprint(_code(), config.cleaning, config.licenses)
+    return fingerprint(_code(), config.cleaning, config.licenses, fingerprint_evaluations(config.evaluations))
 
 
 def content_key(rules: str, item_license: str, own: bool, path: str, data: bytes) -> str:
@@ -167,15 +173,25 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
     if reason:
         record.reason, record.detail = reason, detail
         return
+    share = comment_share(record.language, text)
+    if (detail_ := filters.is_commentary(record.language, share, config.cleaning)) is not None:
+        record.reason, record.detail = "commentary", detail_
+        return
     stated = licenses.file_license(text)
     if stated != licenses.UNKNOWN:
         record.license = stated
     if config.licenses != "any" and not record.own and not licenses.is_allowed(record.license, config.licenses):
         record.reason, record.detail = "license", record.license
         return
-    if config.cleaning.redact_secrets:
-        text, secrets = redact(text)
-        record.redactions = msgspec.json.encode(secrets, order="sorted").decode()
+    if not record.own and (objection := _foreign(record, text, config)) is not None:
+        record.reason, record.detail = objection
+        return
+    if config.evaluations and (overlap := load_evaluations(config.evaluations).find(text)) is not None:
+        record.contamination = f"{overlap.problem} {overlap.share:.3f}"
+        if overlap.share >= config.cleaning.max_contamination:
+            record.reason, record.detail = "contaminated", f"{overlap.share:.0%} of {overlap.problem}"
+            return
+    text = _redact(record, text, config)
     parts = quality_parts(record.language, text)
     record.quality_parts = msgspec.json.encode(parts).decode()
     record.quality = quality(parts)
@@ -186,12 +202,38 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
     record.sha256 = hashlib.sha256(text.encode()).hexdigest()
 
 
+def _foreign(record: Record, text: str, config: DataConfig) -> tuple[str, str] | None:
+    """What speaks against reference material only: rules for prose from the web (`.web.`), signs of malware."""
+    rules = config.cleaning
+    if record.language in languages.PROSE and ".web." in record.path.rpartition("/")[2]:
+        if (detail := is_poor_prose(text, rules.prose)) is not None:
+            return "prose", detail
+        if (detail := is_repetitive(text, rules.prose)) is not None:
+            return "repetitive", detail
+    if rules.drop_obfuscated and (detail := is_obfuscated(text)) is not None:
+        return "obfuscated", detail
+    return None
+
+
+def _redact(record: Record, text: str, config: DataConfig) -> str:
+    found: dict[str, int] = {}
+    if config.cleaning.redact_secrets:
+        text, found = redact(text)
+    if config.cleaning.redact_personal == "all" or (config.cleaning.redact_personal == "reference" and not record.own):
+        text, personal = redact_personal(text, config.cleaning.personal)
+        found = {**found, **personal}
+    record.redactions = msgspec.json.encode(found, order="sorted").decode()
+    return text
+
+
 def _objection(name: str, language: str, text: str, config: DataConfig) -> tuple[str, str]:
     """The first filter that objects, cheap ones first, and its detail; ("", "") when none does."""
     checks: tuple[tuple[str, Callable[[], str | None]], ...] = (
         ("generated", lambda: filters.is_generated(name, text)),
         ("minified", lambda: filters.is_minified(language, text, config.cleaning)),
         ("data", lambda: filters.is_data(language, text, config.cleaning)),
+        ("data", lambda: filters.is_encoded(language, text, config.cleaning)),
+        ("data", lambda: filters.is_hollow(language, text, config.cleaning)),
         ("broken", lambda: syntax.is_broken(language, text, config.cleaning)),
     )
     for reason, check in checks:

@@ -5,13 +5,37 @@ Every threshold of the cleaning functions stands here with its default. Knows no
 
 from __future__ import annotations
 
+from typing import Literal
+
 from highrise.core.config import Config, parse_duration
 from highrise.core.errors import ConfigError
 
-__all__ = ["CleaningConfig", "DataConfig"]
+__all__ = ["CleaningConfig", "DataConfig", "ProseConfig"]
 
 
 _MAX_BYTES = 1 << 40
+
+
+class ProseConfig(Config, frozen=True):
+    """Thresholds of `prose.py`: Gopher's values (arXiv 2112.11446, A1.1) unless another source is named."""
+
+    min_words: int = 50
+    max_words: int = 100_000
+    min_mean_word_length: float = 3.0
+    max_mean_word_length: float = 10.0
+    max_symbol_ratio: float = 0.1
+    max_bullet_lines: float = 0.9
+    max_ellipsis_lines: float = 0.3
+    min_alphabetic_words: float = 0.8
+    min_stop_words: int = 2
+    """English; 0 for texts in other languages."""
+    min_sentences: int = 3
+    """C4 asks for five sentences, its code for three."""
+    min_punctuated_lines: float = 0.12
+    """FineWeb's share of lines that end in punctuation."""
+    max_repeated_lines: float = 0.3
+    max_top_ngram: tuple[float, float, float] = (0.20, 0.18, 0.16)
+    """Share of the characters in the most frequent 2-, 3- and 4-gram of words."""
 
 
 class CleaningConfig(Config, frozen=True):
@@ -31,16 +55,41 @@ class CleaningConfig(Config, frozen=True):
     """is_data: size of a JSON, YAML, XML, CSV or SVG file above which it is data, not configuration."""
     max_syntax_error_share: float = 0.02
     """is_broken: share of bytes inside tree-sitter error nodes; Python must parse or have no error node at all."""
+    max_encoded_share: float = 0.5
+    """is_encoded: share of a text inside runs of base-64, hex or escapes (The Stack v2, arXiv 2402.19173)."""
+    max_encoded_run: int = 1_024
+    """is_encoded: longest single run, in characters, in code."""
+    min_visible_share: float = 0.2
+    """is_hollow: share of an HTML file that is visible text (StarCoder)."""
+    max_comment_share: float = 0.98
+    """is_commentary: share of a code file that is comments (StarCoder: 0.8, which costs whole modules of networkx)."""
+    min_comment_share: float = 0.0
+    """is_commentary: 0.01 is StarCoder's value; 0 keeps files without comments."""
+    prose: ProseConfig = ProseConfig()
+    """Thresholds for pages of web archives and texts of dumps; prose in repositories and packages is not asked."""
+    drop_obfuscated: bool = True
+    """is_obfuscated: drop reference material that carries signs of hiding what it does."""
+    max_contamination: float = 0.3
+    """contamination: share of a problem's word 10-grams in one document from which it is dropped."""
+    redact_personal: Literal["none", "reference", "all"] = "reference"
+    """Whose e-mail and IP addresses, telephone numbers and authors' names are replaced."""
+    personal: tuple[str, ...] = ("email", "ip", "phone", "author")
+    """Which of them."""
+    lint: bool = False
+    """Let ruff look at Python, as a part of the quality score (needs the program ruff)."""
     min_quality: float = 0.0
     """low quality: documents with a lower score are dropped; 0 keeps all."""
     redact_secrets: bool = True
     """Replace keys, tokens and passwords by placeholders that keep the syntax."""
 
     def __post_init__(self) -> None:
-        for name in ("max_control_share", "min_letter_share", "max_literal_share", "max_syntax_error_share"):
+        if stray := sorted(set(self.personal) - {"email", "ip", "phone", "author"}):
+            raise ConfigError(f'data.cleaning.personal names "{stray[0]}"; use email, ip, phone, author')
+        shares = "max_control_share min_letter_share max_literal_share max_syntax_error_share max_encoded_share"
+        for name in f"{shares} min_visible_share max_comment_share min_comment_share max_contamination".split():
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"data.cleaning.{name} is {getattr(self, name)}; use a share from 0 to 1")
-        for name in ("max_line_length", "max_mean_line_length", "max_data_file_bytes"):
+        for name in ("max_line_length", "max_mean_line_length", "max_data_file_bytes", "max_encoded_run"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"data.cleaning.{name} is {getattr(self, name)}; use a number above 0")
 
@@ -71,6 +120,12 @@ class DataConfig(Config, frozen=True):
     """Unpacked bytes a packed byte, from 16 MB on."""
     file_timeout: str = "60 s"
     """How long one file may take to clean; one that takes longer is dropped and counted."""
+    evaluations: tuple[str, ...] = ()
+    """Evaluation sets whose problems must not be in the data: "humaneval", or files (JSON lines, or one problem a
+    file).
+    """
+    opt_out: tuple[str, ...] = ()
+    """Repositories that asked to be left out: names or patterns (`team/*`), or `@FILE` with one a line."""
     licenses: tuple[str, ...] | str = "any"
     """"any", or the SPDX identifiers to keep ("unknown" may stand among them). Own sources are always kept."""
     max_file_bytes: int = 1_000_000

@@ -51,7 +51,7 @@ def extract(path: str, data: bytes) -> tuple[str, bytes] | None:
         ending, text = notebook_to_script(data)
         return f"{path}.{ending}", text.encode("utf-8", "replace")
     if lowered.endswith(".web.html"):
-        return f"{path[: -len('.web.html')]}.md", html_to_text(_decode_html(data)).encode("utf-8", "replace")
+        return f"{path[: -len('.html')]}.md", html_to_text(_decode_html(data)).encode("utf-8", "replace")
     if lowered.endswith(".pdf"):
         from highrise.data.adapters.pdfium import pdf_to_text
 

@@ -11,7 +11,16 @@ import re
 from highrise.data.config import CleaningConfig
 from highrise.data.languages import CODE, DATA
 
-__all__ = ["REASONS", "is_data", "is_generated", "is_minified", "is_vendored"]
+__all__ = [
+    "REASONS",
+    "is_commentary",
+    "is_data",
+    "is_encoded",
+    "is_generated",
+    "is_hollow",
+    "is_minified",
+    "is_vendored",
+]
 
 REASONS = {
     "symlink": "a symbolic link",
@@ -25,6 +34,7 @@ REASONS = {
     "not text": "a part of a dump that is neither text, HTML nor PDF",
     "crashed": "reading or parsing it ended the process that tried",
     "timeout": "cleaning it took longer than file_timeout",
+    "opted out": "its repository is on the opt-out list",
     "excluded": "the include and exclude patterns leave it out",
     "too large": "larger than max_file_bytes",
     "empty": "nothing but white space",
@@ -33,7 +43,12 @@ REASONS = {
     "generated": "written by a program: a marker in its head, or a lock file",
     "minified": "lines too long for a person",
     "data": "data written as text or as code",
+    "commentary": "code that is nearly all comments, or has fewer than asked for",
     "broken": "does not parse",
+    "prose": "breaks a rule for natural-language text",
+    "repetitive": "lines, paragraphs or phrases that fill it by repeating",
+    "obfuscated": "signs of code that hides what it does",
+    "contaminated": "holds a problem of an evaluation set",
     "license": "its licence is not on the list",
     "low quality": "quality score below min_quality",
     "duplicate": "the same text as another document",
@@ -115,12 +130,59 @@ def is_data(language: str, text: str, config: CleaningConfig) -> str | None:
     return None
 
 
-_ASCII_NOT_LETTERS = {code: None for code in range(128) if not chr(code).isalpha()}
-_NOT_LETTERS = bytes(_ASCII_NOT_LETTERS)
+_BASE64 = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{64,}={0,2}(?:\n[A-Za-z0-9+/]{40,}={0,2})*")
+_HEX = re.compile(r"(?:(?:0x|\\x)[0-9a-fA-F]{2}[, \n]{0,8}){16,}")
+_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4}){8,}")
+
+
+def is_encoded(language: str, text: str, config: CleaningConfig) -> str | None:
+    """Whether a text is mostly, or a code file in one run, bytes written as base-64, hex or escapes (The Stack v2)."""
+    total = longest = 0
+    patterns = (
+        (_BASE64, max(map(len, text.split()), default=0) >= 64),
+        (_HEX, text.count("0x") + text.count("\\x") >= 16),
+        (_ESCAPES, text.count("\\u") >= 8),
+    )
+    for pattern, possible in patterns:
+        for match in pattern.finditer(text) if possible else ():
+            size = match.end() - match.start()
+            total, longest = total + size, max(longest, size)
+    if total > config.max_encoded_share * len(text):
+        return f"{total / len(text):.0%} encoded bytes"
+    if language in CODE and longest > config.max_encoded_run:
+        return f"{longest} encoded characters in a row"
+    return None
+
+
+_TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^<>]{0,2000}>", re.S | re.I)
+
+
+def is_hollow(language: str, text: str, config: CleaningConfig) -> str | None:
+    """Whether an HTML file has little visible text, or a file of another name is XML (StarCoder's rules)."""
+    if language == "html":
+        visible = len(_TAG.sub("", text).strip())
+        if visible < 100 or visible < config.min_visible_share * len(text):
+            return f"{visible} visible characters in {len(text)}"
+    elif language in CODE and "<?xml version=" in text[:100]:
+        return f"XML named as {language}"
+    return None
+
+
+def is_commentary(language: str, comment_share: float, config: CleaningConfig) -> str | None:
+    """Whether a code file has too many or too few comments, by the share of its characters (StarCoder)."""
+    if language not in CODE or language in ("html", "css"):
+        return None
+    if config.min_comment_share <= comment_share <= config.max_comment_share:
+        return None
+    return f"{comment_share:.0%} comments"
+
+
+_NOT_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
 
 
 def _count_letters(text: str) -> int:
     """Letters; every character beyond ASCII counts as one."""
     if text.isascii():
         return len(text.encode().translate(None, _NOT_LETTERS))
-    return len(text.translate(_ASCII_NOT_LETTERS))
+    plain = text.encode("ascii", "ignore")
+    return len(plain.translate(None, _NOT_LETTERS)) + len(text) - len(plain)

@@ -69,9 +69,13 @@ _KNOWN = frozenset(identifier for identifier, *_ in _TEXTS) | {identifier for _,
 _SPDX = re.compile(r"SPDX-License-Identifier:\s*([\w.+() -]+?)\s*(?:\*/|-->|\"|'|$)", re.M)
 _PUNCTUATION = re.compile(r"[\s#*/;%>|\"`“”]+|--+")
 _LICENSE_FILE = re.compile(r"(?:^|/)(?:(?:un)?licen[cs]e|copying|copyright)(?:[.-][\w.-]*)?$", re.I)
-_METADATA_FILE = re.compile(r"(?:^|/)(?:pyproject\.toml|Cargo\.toml|package\.json|setup\.cfg|composer\.json)$")
+_METADATA_FILE = re.compile(
+    r"(?:^|/)(?:pyproject\.toml|Cargo\.toml|package\.json|setup\.cfg|composer\.json|PKG-INFO|METADATA)$"
+)
 _METADATA = re.compile(
-    r"""^\s*["']?license["']?\s*[=:]\s*(?:\{\s*text\s*=\s*)?["']?([\w.+() /-]{2,60}?)["',}\s]*$""", re.M
+    r"""^\s*["']?(?:license|License|License-Expression)["']?\s*[=:]"""
+    r"""\s*(?:\{\s*text\s*=\s*)?["']?([\w.+() /-]{2,60}?)["',}\s]*$""",
+    re.M,
 )
 _HEADER = 4_096
 

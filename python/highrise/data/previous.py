@@ -21,7 +21,10 @@ from highrise.data.shards import read_tables
 
 __all__ = ["Previous"]
 
-_TAKEN = ("language", "license", "sha256", "quality", "quality_parts", "encoding", "redactions", "reason", "detail")
+_TAKEN = (
+    *("language", "license", "sha256", "quality", "quality_parts"),
+    *("encoding", "redactions", "reason", "detail", "contamination"),
+)
 _UNDECIDED = ("", "duplicate", "near duplicate")
 
 

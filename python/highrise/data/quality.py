@@ -11,13 +11,27 @@ import re
 
 from highrise.data.languages import CODE, PROSE
 
-__all__ = ["WEIGHTS", "quality", "quality_parts"]
+__all__ = ["WEIGHTS", "comment_share", "quality", "quality_parts"]
 
-WEIGHTS = {"length": 1.0, "lines": 1.0, "letters": 1.0, "unique": 1.5, "comments": 1.5, "names": 1.0}
+WEIGHTS = {
+    "length": 1.0,
+    "lines": 1.0,
+    "letters": 1.0,
+    "unique": 1.5,
+    "comments": 1.5,
+    "names": 1.0,
+    "nesting": 0.5,
+    "docstrings": 1.0,
+    "syntax": 1.0,
+    "lint": 1.0,
+}
 
 _LINE_COMMENT = re.compile(r"^\s*(?:#(?!!)|//|/\*|\*[ /]|--\s|;|%)", re.M)
 _DOCSTRING = re.compile(r'^[ \t]*[rRuU]?("""|\'\'\')(.*?)\1', re.M | re.S)
 _NAME = re.compile(r"\b[A-Za-z_][A-Za-z_0-9]{0,63}\b")
+_PUBLIC = re.compile(r"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+[A-Za-z]", re.M)
+_DOCUMENTED = re.compile(r":[ \t]*(?:#[^\n]*)?\n[ \t]+[rRuU]?(?:\"\"\"|''')")
+_DEEP = re.compile(r"^(?: {24}|\t{6})[ \t]*\S", re.M)
 _SAMPLE = 20_000
 
 
@@ -30,8 +44,19 @@ def _band(value: float, low: float, good_low: float, good_high: float, high: flo
     return max(0.0, (high - value) / (high - good_high)) if high > good_high else 0.0
 
 
-def quality_parts(language: str, text: str) -> dict[str, float]:
-    """The parts of the score. Only the first 20,000 characters are looked at."""
+def comment_share(language: str, text: str) -> float:
+    """Share of the characters of a code file that stand in comments and docstrings, from the first 20,000."""
+    sample = text[:_SAMPLE]
+    lines = sample.split("\n")
+    solid = max(sum(len(line.strip()) for line in lines), 1)
+    documented = _DOCSTRING.finditer(sample) if language == "python" else ()
+    commented = sum(len(line.strip()) for match in documented for line in match[2].split("\n"))
+    commented += sum(len(line.strip()) for line in lines if _LINE_COMMENT.match(line))
+    return min(1.0, commented / solid)
+
+
+def quality_parts(language: str, text: str, *, error_share: float = 0.0) -> dict[str, float]:
+    """The parts of the score. Only the first 20,000 characters are looked at; `error_share` is the parser's."""
     sample = text[:_SAMPLE]
     lines = [line.strip() for line in sample.split("\n")]
     filled = [line for line in lines if line]
@@ -45,12 +70,13 @@ def quality_parts(language: str, text: str) -> dict[str, float]:
         "unique": _band(len(set(filled)) / max(len(filled), 1), 0.3, 0.85, 1, 1),
     }
     if language in CODE:
-        documented = _DOCSTRING.finditer(sample) if language == "python" else ()
-        commented = float(sum(len(match[2]) for match in documented))
-        commented += sum(1 for _ in _LINE_COMMENT.finditer(sample)) * mean
-        parts["comments"] = _band(commented / solid, -0.05, 0.1, 0.45, 0.95)
+        parts["comments"] = _band(comment_share(language, sample), -0.05, 0.1, 0.45, 0.95)
         names = set(_NAME.findall(sample))
         parts["names"] = _band(sum(map(len, names)) / max(len(names), 1), 2, 6, 12, 30)
+        parts["nesting"] = _band(len(_DEEP.findall(sample)) / max(len(filled), 1), 0, 0, 0.15, 0.8)
+        parts["syntax"] = _band(error_share, 0, 0, 0, 0.2)
+    if language == "python" and (public := len(_PUBLIC.findall(sample))):
+        parts["docstrings"] = _band(len(_DOCUMENTED.findall(sample)) / public, -0.25, 0.75, 1_000, 1_001)
     return {name: round(value, 3) for name, value in parts.items()}
 
 

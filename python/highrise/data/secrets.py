@@ -7,12 +7,16 @@ its value looks random. Rules are checked against planted secrets and against lo
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections import Counter
 
+from highrise.data.lines import sub_on_lines
+
 __all__ = ["RULES", "redact", "shannon_entropy"]
 
+_ARTIFACTORY = re.compile(r"(?<![\w+/-])(?:AKC[a-zA-Z0-9]{10,}|AP[0-9A-F](?=[A-Za-z]*\d)[a-zA-Z0-9]{8,})(?=[\s\"'`]|$)")
 # kind, literals of which one must be in the text, the pattern; its group "secret" is replaced, else all of it
 RULES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ("AWS_KEY_ID", ("AKIA", "ASIA"), re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
@@ -28,6 +32,14 @@ RULES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ("PYPI_TOKEN", ("pypi-AgE",), re.compile(r"\bpypi-AgE[A-Za-z0-9_-]{50,}")),
     ("NPM_TOKEN", ("npm_",), re.compile(r"\bnpm_[A-Za-z0-9]{36}\b")),
     ("SENDGRID_KEY", ("SG.",), re.compile(r"\bSG\.[\w-]{22}\.[\w-]{43}(?![\w-])")),
+    ("ARTIFACTORY_TOKEN", ("AKC", "AP"), _ARTIFACTORY),
+    ("AZURE_STORAGE_KEY", ("AccountKey=",), re.compile(r"AccountKey=(?P<secret>[a-zA-Z0-9+/=]{88})")),
+    ("DISCORD_TOKEN", (".",), re.compile(r"\b[MNO][a-zA-Z\d_-]{23,25}\.[a-zA-Z\d_-]{6}\.[a-zA-Z\d_-]{27}(?![\w-])")),
+    ("MAILCHIMP_KEY", ("-us",), re.compile(r"\b[0-9a-z]{32}-us[0-9]{1,2}\b")),
+    ("SQUARE_TOKEN", ("sq0",), re.compile(r"\bsq0(?:csp|atp)-[0-9A-Za-z_-]{22,43}")),
+    ("TELEGRAM_TOKEN", (":A",), re.compile(r"\b\d{8,10}:[0-9A-Za-z_-]{35}(?![\w-])")),
+    ("TWILIO_KEY", ("AC", "SK"), re.compile(r"\b(?:AC|SK)[a-f0-9]{32}\b")),
+    ("NPM_TOKEN", ("_authToken",), re.compile(r"_authToken\s*=\s*(?P<secret>(?:npm_.{20,}|[A-Fa-f0-9-]{36}))")),
     ("JWT", ("eyJ",), re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}")),
     ("PASSWORD", ("://",), re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@'\"<>{}$]{1,64}:(?P<secret>[^\s:/@'\"<>{}$%*]{3,128})@[\w.-]")),
 )  # fmt: skip
@@ -44,7 +56,10 @@ _ASSIGNMENT = re.compile(
     """,
     re.M,
 )
-_ASSIGNMENT_HINT = re.compile(r"secret|token|passw|_key|-key|apikey|credential|accesskey|authkey", re.I)
+_ASSIGNMENT_HINTS = (
+    *("secret", "token", "passw", "credential", "_key", "-key"),
+    *("apikey", "accesskey", "authkey", "privatekey", "clientkey", "encryptionkey"),
+)
 _EXAMPLE = re.compile(
     r"example|sample|dummy|fake|placeholder|changeme|change_me|redacted|your|insert|foobar|xxxx|0000|1234567|123e4567|abcdef|\*\*\*|\.\.\.",
     re.I,
@@ -85,8 +100,8 @@ def redact(text: str) -> tuple[str, dict[str, int]]:
             text = pattern.sub(lambda match, kind=kind: _replace(match, kind, found), text)  # type: ignore[misc]
     if "PRIVATE KEY" in text:
         text = _redact_keys(text, found)
-    if _ASSIGNMENT_HINT.search(text):
-        text = _ASSIGNMENT.sub(lambda match: _redact_value(match, found), text)
+    replace = functools.partial(_redact_value, found=found)
+    text = sub_on_lines(_ASSIGNMENT, replace, text, _ASSIGNMENT_HINTS, lowered=text.lower(), following=1)
     return text, {kind: count for kind, count in found.items() if count}
 
 

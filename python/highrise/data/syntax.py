@@ -1,11 +1,12 @@
-"""Floor 2, syntax: whether a code file parses. Python through `ast`, other languages through tree-sitter's error nodes.
+"""Floor 2, syntax: whether a code file parses. Python by its own parser (through `symtable`, which is
+spared building a tree), other languages through tree-sitter's error nodes.
 
 Knows nothing of files.
 """
 
 from __future__ import annotations
 
-import ast
+import symtable
 import warnings
 
 from highrise.data.adapters.tree_sitter import GRAMMARS, parse
@@ -36,7 +37,7 @@ def _python_problem(text: str) -> str | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ast.parse(text)
+            symtable.symtable(text, "file", "exec")
         except SyntaxError as error:
             return f"line {error.lineno or 0}: {error.msg}"
         except (RecursionError, MemoryError, ValueError) as error:

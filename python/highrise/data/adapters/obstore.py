@@ -23,6 +23,7 @@ __all__ = ["objects"]
 
 _BLOCK = 4 << 20
 _TRIES = 5
+_RETRIES = 4
 
 
 def objects(address: str) -> Iterator[Blob]:
@@ -60,7 +61,7 @@ def _store(root: str, address: str) -> Any:
     import obstore.store
 
     plain = os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", "")).startswith("http://")
-    retry: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
+    retry: Any = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=60)}
     try:
         return obstore.store.from_url(root, client_options={"allow_http": plain}, retry_config=retry)
     except Exception as error:

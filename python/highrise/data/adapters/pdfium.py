@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from highrise.core.errors import InputError
-
 __all__ = ["pdf_to_text"]
 
 _MAX_PAGES = 5_000
@@ -15,7 +13,7 @@ def pdf_to_text(data: bytes) -> str:
     try:
         import pypdfium2 as pdfium
     except ImportError as error:
-        raise InputError('reading PDF needs pypdfium2; install "highrise[readers]"') from error
+        raise ValueError('reading PDF needs pypdfium2; install "highrise[readers]"') from error
     try:
         document = pdfium.PdfDocument(data)
     except pdfium.PdfiumError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from highrise.core.errors import InputError
-
 __all__ = ["main_text"]
 
 
@@ -14,7 +12,7 @@ def main_text(page: str) -> str:
     try:
         from resiliparse.extract.html2text import extract_plain_text
     except ImportError as error:
-        raise InputError('reading HTML needs resiliparse; install "highrise[readers]"') from error
+        raise ValueError('reading HTML needs resiliparse; install "highrise[readers]"') from error
     clean = page.encode("utf-8", "replace").decode()
     text = extract_plain_text(clean, main_content=True, links=False, alt_texts=False)
     if not text.strip():

@@ -39,7 +39,9 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str:
 
 
 def _item(row: object, number: int, stem: str, limits: Limits) -> Item:
-    """The item of one row; the path ends as the language says, so that it is recognised later."""
+    """The item of one row; the path ends as the language says, so that it is recognised later; a text without a
+    name is from the web.
+    """
     at = f"{stem}/{number}"
     if not isinstance(row, Mapping):
         return Item(path=at, size=0, reason="damaged", detail="no object but " + type(row).__name__)
@@ -53,7 +55,7 @@ def _item(row: object, number: int, stem: str, limits: Limits) -> Item:
     path = f"{at}/{safe}" if safe and ".." not in safe.split("/") else at
     if "." not in path.rpartition("/")[2]:
         ending = _LANGUAGE_ENDING.get(_first(row, ("language", "lang", "programming_language")).lower(), "txt")
-        path = f"{path}.{ending}"
+        path = f"{path}.{ending}" if ending != "txt" else f"{path}.web.txt"
     common: dict[str, Any] = {
         "path": path,
         "size": len(data),
