@@ -328,3 +328,43 @@ def test_who_needs_no_key(tmp_path: Path, headers: dict[str, str], client: str |
 def test_wrong_configuration_names_the_key(values: dict[str, Any], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         convert(values, AgentConfig, where="agent")
+
+
+def test_a_conversation_longer_than_the_context_loses_its_oldest_turns(root: Path) -> None:
+    backend = scripted_backend("Fine.", max_context=2000)
+    messages = [{"role": "system", "content": "Be kind."}]
+    for number in range(12):
+        messages += [*user(f"question {number} " + "word " * 40), {"role": "assistant", "content": "answer " * 20}]
+    messages += user("the last question")
+    config = AgentConfig(tools=())
+    with listening(build_app(config, backend, index=None, root=root)) as url:
+        events = events_of(HTTP.post(f"{url}/v1/agent", json={"messages": messages}))
+    assert events[0]["type"] == "left_out" and events[0]["data"]["turns"] >= 8
+    assert events[-1]["type"] == "done"
+    sent = backend.engine.prompts.seen[-1][0]
+    assert sent[0]["content"] == "Be kind." and sent[1]["role"] == "user"
+    assert sent[-1]["content"] == "the last question"
+    assert sent[1]["content"].startswith(f"question {events[0]['data']['turns']} ")
+
+
+def test_long_tool_results_are_cut_before_the_question_is() -> None:
+    from highrise.agent.history import fit_history
+    from highrise.serve.protocol import ChatMessage
+
+    messages = [
+        ChatMessage(role="user", content="q" * 100),
+        ChatMessage(role="tool", tool_call_id="1", content="x" * 5000),
+        ChatMessage(role="tool", tool_call_id="2", content="y" * 3000),
+    ]
+    kept, turns = fit_history(messages, limit=4000, count=len)
+    assert turns == 0 and kept[0] == messages[0] and kept[2] == messages[2]
+    assert kept[1].content is not None and len(kept[1].content) < 500
+    assert fit_history(messages, limit=10_000, count=len)[0] == messages
+
+
+def test_responses_pass_the_guardrails_too(served: tuple[str, Any, OpenIndex]) -> None:
+    url, _, _ = served
+    refused = HTTP.post(f"{url}/v1/responses", json={"input": "my key is AKIA" + "QW3RT7ZXCV5BNM2K"})
+    assert refused.status_code == 400 and refused.json()["error"]["code"] == "content_filter"
+    stopped = HTTP.post(f"{url}/v1/responses", json={"input": "say something bad"}).json()
+    assert stopped["status"] == "incomplete" and "rm -rf" not in json.dumps(stopped["output"])

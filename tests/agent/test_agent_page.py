@@ -202,6 +202,78 @@ def test_a_refusal_is_shown(page: Any) -> None:
     assert "guardrail" in alert.inner_text()
 
 
+def sent_by(page: Any) -> list[list[dict[str, str]]]:
+    """The conversations that the page sends from here on."""
+    sent: list[list[dict[str, str]]] = []
+    page.on("request", lambda one: sent.append(one.post_data_json["messages"]) if one.url.endswith("/agent") else None)
+    return sent
+
+
+def test_a_new_chat_forgets_the_answer_that_was_under_way(page: Any) -> None:
+    sent = sent_by(page)
+    ask(page, "count slowly please")
+    page.locator(".answer.writing").wait_for()
+    page.get_by_role("button", name="New chat").click()
+    ask(page, "hello")
+    page.locator(".facts").wait_for()
+    assert [one["content"] for one in sent[-1]] == ["hello"]
+    ask(page, "again")
+    page.wait_for_function("() => document.querySelectorAll('.facts').length === 2")
+    assert [one["role"] for one in sent[-1]] == ["user", "assistant", "user"]
+
+
+def test_a_refused_question_comes_back_to_be_mended(page: Any) -> None:
+    text = "my key is AKIA" + "QW3RT7ZXCV5BNM2K"
+    ask(page, text)
+    page.get_by_role("alert").wait_for()
+    page.wait_for_function("() => !document.body.classList.contains('busy')")
+    assert page.get_by_role("textbox", name="Your question").input_value() == text
+
+
+def test_an_answer_that_breaks_off_says_so(page: Any) -> None:
+    def breaks(route: Any) -> None:
+        body = 'event: text\ndata: {"type":"text","text":"Half an"}\n\n'
+        route.fulfill(status=200, content_type="text/event-stream", body=body)
+
+    page.route("**/v1/agent", breaks)
+    ask(page, "hello")
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert "broke off" in alert.inner_text()
+    assert page.locator(".waiting").count() == 0
+    assert "Half an" in page.locator(".answer").inner_text()
+
+
+def test_a_reload_keeps_the_conversation_and_a_new_chat_drops_it(page: Any) -> None:
+    sent = sent_by(page)
+    ask(page, "What does the answer function return?")
+    page.locator(".facts").wait_for()
+    page.reload()
+    page.locator(".answer pre").wait_for()
+    assert page.locator(".said").inner_text() == "What does the answer function return?"
+    ask(page, "and then?")
+    page.wait_for_function("() => document.querySelectorAll('.turn.assistant').length === 2")
+    assert [one["role"] for one in sent[-1]] == ["user", "assistant", "user"]
+    page.get_by_role("button", name="New chat").click()
+    page.reload()
+    page.locator("#welcome").wait_for()
+    assert page.locator(".turn").count() == 0
+
+
+def test_the_end_of_a_sentence_is_no_part_of_an_address(page: Any) -> None:
+    def answers(route: Any) -> None:
+        said = '{"type":"text","text":"Look at https://example.org/docs. Or (https://example.org/a_b)!"}'
+        body = f'data: {said}\n\ndata: {{"type":"done","reason":"stop"}}\n\n'
+        route.fulfill(status=200, content_type="text/event-stream", body=body)
+
+    page.route("**/v1/agent", answers)
+    ask(page, "where?")
+    page.locator(".facts").wait_for()
+    links = page.locator(".answer a").evaluate_all("all => all.map((one) => one.href)")
+    assert links == ["https://example.org/docs", "https://example.org/a_b"]
+    assert page.locator(".answer").inner_text() == "Look at https://example.org/docs. Or (https://example.org/a_b)!"
+
+
 def test_over_the_real_engine(browser: Any, tmp_path: Path) -> None:
     from highrise.core.catalogue import locate
     from highrise.core.errors import HighriseError
@@ -231,6 +303,13 @@ def test_asks_for_a_key(browser: Any, tmp_path: Path) -> None:
     with listening(build_app(AgentConfig(keys="always"), scripted_backend(say), index=None, root=tmp_path)) as address:
         page = browser.new_page()
         page.goto(address)
+        page.locator("dialog[open]").wait_for()
+        page.keyboard.press("Escape")
+        page.locator("#status", has_text="Without a key").wait_for()
+        assert page.locator("dialog[open]").count() == 0, (
+            "a dialog that was closed stays closed until there is a question"
+        )
+        ask(page, "hello")
         page.locator("dialog[open]").wait_for()
         page.get_by_label("Key", exact=True).fill(secret)
         page.keyboard.press("Enter")

@@ -7,12 +7,13 @@ order, for a page to show. Knows the backend by the wire's structs only, so any 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from highrise.agent.context import Context
+from highrise.agent.history import fit_history
 from highrise.agent.tools import Toolbox
 from highrise.serve.backend import Backend
 from highrise.serve.protocol import (
@@ -23,6 +24,7 @@ from highrise.serve.protocol import (
     StreamOptions,
     ToolCall,
     Usage,
+    encode,
 )
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class AgentEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One thing that happened. `type` tells which fields are set."""
 
     type: str
-    """sources, step, text, tool_call, tool_result, done."""
+    """left_out, sources, step, text, tool_call, tool_result, done."""
     text: str = ""
     step: int = 0
     id: str = ""
@@ -83,8 +85,11 @@ class AgentLoop:
 
     async def run(self, request: AgentRequest) -> AsyncGenerator[AgentEvent, None]:
         """Every event up to `done`; leaving early stops the model and the tool at work."""
+        messages, left_out = self._fit(request.messages, request)
+        if left_out:
+            yield AgentEvent(type="left_out", data={"turns": left_out})
         chat = ChatRequest(
-            messages=list(request.messages),
+            messages=messages,
             model=request.model,
             max_tokens=request.max_tokens,
             temperature=self._temperature if request.temperature is None else request.temperature,
@@ -111,6 +116,7 @@ class AgentLoop:
             if last:
                 chat.messages.append(ChatMessage(role="user", content=_LAST))
             yield AgentEvent(type="step", step=step)
+            chat.messages, _ = self._fit(chat.messages, request)
             turn = _Turn()
             chunks = await self._backend.stream_chat(chat)
             try:
@@ -143,6 +149,17 @@ class AgentLoop:
                     step=step,
                 )
                 chat.messages.append(ChatMessage(role="tool", tool_call_id=call.id, name=name, content=result.text))
+
+    def _fit(self, messages: Sequence[ChatMessage], request: AgentRequest) -> tuple[list[ChatMessage], int]:
+        """The messages without what the context does not hold beside the tools and an answer."""
+        whole = self._backend.max_context
+        if whole is None:
+            return list(messages), 0
+        answer = min(request.max_tokens or whole // 4, whole // 2)
+        tools = 0
+        if request.use_tools is not False and self._toolbox.names:
+            tools = self._backend.count_tokens(encode(self._toolbox.wire()).decode() + _SYSTEM)
+        return fit_history(messages, limit=whole - answer - tools, count=self._backend.count_tokens)
 
 
 class _Turn:

@@ -11,7 +11,7 @@ const el = (tag, className = "", text) => {
 
 const scroller = $("scroll"), log = $("log"), form = $("form"), question = $("question"), send = $("send");
 const welcome = $("welcome"), note = $("status"), keyDialog = $("key-dialog");
-let messages = [];
+let messages = recall();
 let running = null; // AbortController of the answer under way
 let apiKey = sessionStorage.getItem("key") || "";
 
@@ -49,7 +49,7 @@ function codeBlock(code, language) {
   const block = el("div", "block"), head = el("div", "block-head"), pre = el("pre");
   const copy = el("button", "quiet copy", "Copy");
   copy.type = "button";
-  copy.addEventListener("click", () => copyText(code, copy));
+  copy.addEventListener("click", () => copyText(code, copy, pre));
   head.append(el("span", "", language || "text"), el("span", "spacer"), copy);
   pre.tabIndex = 0;
   pre.setAttribute("aria-label", `code in ${language || "text"}`);
@@ -60,12 +60,13 @@ function codeBlock(code, language) {
   return block;
 }
 
-async function copyText(text, button) {
+async function copyText(text, button, shown) {
   const before = button.textContent;
   try {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
+    getSelection().selectAllChildren(shown); // over plain HTTP a page may not write the clipboard
     button.textContent = "Press Ctrl+C";
   }
   setTimeout(() => { button.textContent = before; }, 1500);
@@ -78,7 +79,9 @@ function inline(text, into) {
   for (const found of text.matchAll(INLINE)) {
     into.append(text.slice(at, found.index));
     at = found.index + found[0].length;
-    const [, , code, bold, star, under, gone, label, url, bare] = found;
+    const [, , code, bold, star, under, gone, label, url, whole] = found;
+    const bare = whole?.replace(/[.,;:!?'*_]+$/, ""); // the end of a sentence is no part of an address
+    if (bare !== undefined) at -= whole.length - bare.length;
     if (code !== undefined) into.append(el("code", "", code.replace(/^ (.*) $/, "$1")));
     else if (bold !== undefined) into.append(inline(bold, el("strong")));
     else if (star !== undefined || under !== undefined) into.append(inline(star ?? under, el("em")));
@@ -208,9 +211,15 @@ class Answer {
     else if (event.type === "text") this.write(event.text);
     else if (event.type === "tool_call") this.call(event);
     else if (event.type === "tool_result") this.result(event);
+    else if (event.type === "left_out") this.leftOut(event.data.turns);
     else if (event.type === "done") this.done(event);
     else if (event.error) this.fail(event.error.message);
     follow();
+  }
+
+  leftOut(turns) {
+    const what = turns === 1 ? "The oldest question was" : `The ${turns} oldest questions were`;
+    this.node.insertBefore(el("p", "note", `${what} left out: the conversation is longer than the model's context.`), this.waiting);
   }
 
   wait() { this.waiting.hidden = false; this.node.append(this.waiting); }
@@ -292,7 +301,13 @@ class Answer {
     this.end(parts);
   }
 
+  recalled(text) {
+    this.write(text);
+    this.end([]);
+  }
+
   end(parts) {
+    this.ended = true;
     this.settle();
     this.waiting.remove();
     const facts = el("div", "facts");
@@ -300,13 +315,14 @@ class Answer {
     if (this.whole) {
       const copy = el("button", "quiet", "Copy");
       copy.type = "button";
-      copy.addEventListener("click", () => copyText(this.whole, copy));
+      copy.addEventListener("click", () => copyText(this.whole, copy, this.node.querySelector(".answer")));
       facts.append(copy);
     }
     this.node.append(facts);
   }
 
   fail(message) {
+    this.ended = true;
     this.settle();
     this.waiting.remove();
     const box = el("div", "failure", message);
@@ -341,17 +357,31 @@ async function* events(body) {
   }
 }
 
-async function ask(text) {
+/** The conversation outlives a reload of this tab, and nothing more. */
+function recall() {
+  try { return JSON.parse(sessionStorage.getItem("messages")) ?? []; } catch { return []; }
+}
+function remember() {
+  try { sessionStorage.setItem("messages", JSON.stringify(messages)); } catch { /* too long to keep */ }
+}
+
+function showQuestion(text) {
   welcome.hidden = true;
   const mine = el("article", "turn person");
   mine.setAttribute("aria-label", "Your question");
   mine.append(el("div", "said", text));
   log.append(mine);
-  messages.push({ role: "user", content: text });
+}
+
+async function ask(text) {
+  const conversation = messages; // "New chat" begins another one while this goes on
+  showQuestion(text);
+  conversation.push({ role: "user", content: text });
   pinned = true;
   const answer = new Answer();
-  running = new AbortController();
+  const mine = running = new AbortController();
   document.body.classList.add("busy");
+  log.setAttribute("aria-busy", "true"); // a screen reader reads the answer when it is whole
   send.setAttribute("aria-label", "Stop");
   send.disabled = false;
   note.textContent = "";
@@ -360,8 +390,8 @@ async function ask(text) {
     const reply = await fetch("/v1/agent", {
       method: "POST",
       headers: headers(),
-      signal: running.signal,
-      body: JSON.stringify({ messages, use_context: $("use-context").checked, use_tools: $("use-tools").checked }),
+      signal: mine.signal,
+      body: JSON.stringify({ messages: conversation, use_context: $("use-context").checked, use_tools: $("use-tools").checked }),
     });
     if (!reply.ok) {
       const { error } = await reply.json().catch(() => ({ error: { message: `The server answered ${reply.status}.` } }));
@@ -373,15 +403,22 @@ async function ask(text) {
         if (event.error) failed = true;
         answer.take(event);
       }
+      if (!answer.ended) { failed = true; answer.fail("The answer broke off: the server ended it. Ask again."); }
     }
   } catch (error) {
     if (error.name === "AbortError") answer.end(["stopped"]);
-    else { failed = true; answer.fail("The server does not answer. Is it still running?"); }
+    else { failed = true; answer.fail(answer.whole ? "The answer broke off: the connection was lost." : "The server does not answer. Is it still running?"); }
   }
-  if (failed && !answer.whole) messages.pop(); // so that the next try does not ask twice
-  else messages.push({ role: "assistant", content: answer.whole });
+  if (failed && !answer.whole) {
+    conversation.pop(); // so that the next try does not ask twice
+    if (conversation === messages && !question.value) question.value = text; // to be mended and sent again
+  } else if (answer.whole) conversation.push({ role: "assistant", content: answer.whole });
+  else conversation.pop();
+  if (running !== mine) return; // another conversation has begun
   running = null;
+  remember();
   document.body.classList.remove("busy");
+  log.removeAttribute("aria-busy");
   send.setAttribute("aria-label", "Send");
   resize();
   question.focus();
@@ -394,6 +431,8 @@ function askForKey(reason) {
 }
 
 keyDialog.addEventListener("close", () => {
+  if (keyDialog.returnValue !== "use") { note.textContent = "Without a key this server does not answer."; return; }
+  keyDialog.returnValue = "";
   apiKey = $("key").value.trim();
   sessionStorage.setItem("key", apiKey);
   about();
@@ -437,7 +476,13 @@ document.addEventListener("keydown", (event) => {
 
 function fresh() {
   running?.abort();
+  running = null;
   messages = [];
+  remember();
+  document.body.classList.remove("busy");
+  log.removeAttribute("aria-busy");
+  send.setAttribute("aria-label", "Send");
+  resize();
   log.replaceChildren(welcome);
   welcome.hidden = false;
   question.focus();
@@ -477,5 +522,9 @@ async function about() {
   }
 }
 
+for (const message of messages) {
+  if (message.role === "user") showQuestion(message.content);
+  else new Answer().recalled(message.content);
+}
 about();
 resize();
