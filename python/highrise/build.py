@@ -6,6 +6,7 @@ the floors' entry points and nothing of what they do. One stage, one function, o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from highrise.align.config import MethodConfig
 from highrise.assistant import Assistant
 from highrise.core.catalogue import Kind, bytes_to_fetch, locate
 from highrise.core.config import Config
-from highrise.core.manifest import Manifest, build_stage, read_manifest
+from highrise.core.manifest import Manifest, build_stage, is_made_of, read_manifest
 from highrise.core.progress import human_bytes, human_seconds, say
 from highrise.core.weights import open_weights
 
@@ -44,8 +45,11 @@ def state_folder(assistant: Assistant) -> Path:
     return Path(".highrise") / assistant.name
 
 
-def build_assistant(assistant: Assistant) -> Built:
-    """Build what is not built and return where it lies; configured paths are relative to the current folder."""
+def build_assistant(assistant: Assistant, *, retune: bool = False) -> Built:
+    """Build what is not built and return where it lies; configured paths are relative to the current folder.
+
+    With `retune` the adapter is tuned again even when nothing, or little, has changed.
+    """
     state = state_folder(assistant)
     state.mkdir(parents=True, exist_ok=True)
     (state.parent / ".gitignore").write_text("*\n")
@@ -59,7 +63,7 @@ def build_assistant(assistant: Assistant) -> Built:
         weights = _train(assistant, state, _tokens(assistant, state, data, vocabulary))
     adapter = None
     if assistant.align and weights is not None:
-        adapter = _align(assistant, state, data, weights)
+        adapter = _align(assistant, state, data, weights, retune=retune)
     return Built(weights=weights, adapter=adapter, index=index, embedder=embedder)
 
 
@@ -146,19 +150,47 @@ def _train(assistant: Assistant, state: Path, tokens: Path) -> Path:
     )
 
 
-def _align(assistant: Assistant, state: Path, data: Path, weights: Path) -> Path | None:
+def _align(assistant: Assistant, state: Path, data: Path, weights: Path, *, retune: bool) -> Path | None:
     """Tune; the adapter folder when it lowered the held-out loss, else None."""
     from highrise.align.tune import tune
 
+    config = _Methods(methods=assistant.align)
     inputs = {"data": read_manifest(data).fingerprint, "weights": _fingerprint_of_weights(weights)}
     folder = _stage(
         state / "align",
-        _Methods(methods=assistant.align),
-        inputs,
+        config,
+        inputs | {"asked": str(time.time_ns())} if retune else _kept_inputs(state / "align", config, inputs, data),
         lambda out: tune(assistant.align, weights, data, out, say=say),
     )
     adapter = folder / "adapter"
     return adapter if adapter.exists() else None
+
+
+def _kept_inputs(folder: Path, config: _Methods, inputs: dict[str, str], data: Path) -> dict[str, str]:
+    """The inputs of the adapter that is there, when it still fits; else `inputs`, and it is tuned again."""
+    from highrise.align.reuse import RETUNE_SHARE, changed_share
+
+    if not (folder / "manifest.json").exists():
+        return inputs
+    there = read_manifest(folder)
+    same = all(there.inputs.get(name) == value for name, value in inputs.items() if name != "data")
+    if not same or not is_made_of(there, folder.name, config):
+        return inputs
+    if there.inputs.get("data") == inputs["data"]:
+        return there.inputs
+    share = changed_share(folder, data)
+    if share is None:
+        return inputs
+    again = share >= RETUNE_SHARE
+    say(
+        f"align: {100 * share:.1f} % of the text that the adapter was made of has changed, so it is "
+        + (
+            "tuned again"
+            if again
+            else f"kept (from {100 * RETUNE_SHARE:.0f} % on, or with --retune, it is tuned again)"
+        )
+    )
+    return inputs if again else there.inputs
 
 
 def _fingerprint_of_weights(weights: Path) -> str:

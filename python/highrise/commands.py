@@ -16,6 +16,9 @@ _PRESET = Argument(
     names=("--preset",),
     help="start from a preset when there is no file: laptop (default), small, scratch, tiny",
 )
+_RETUNE = Argument(
+    names=("--retune",), flag=True, help="tune the adapter again though little of the sources, or nothing, has changed"
+)
 _JSON = Argument(names=("--json",), flag=True, help="print JSON")
 
 COMMANDS: tuple[Command, ...] = (
@@ -27,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(
             _CONFIG,
             _PRESET,
+            _RETUNE,
             Argument(names=("--check",), flag=True, help="serve, ask itself three questions over HTTP, and leave"),
             Argument(names=("--host",), help="address to listen on instead of the configured one"),
             Argument(names=("--port",), type=int, help="port to listen on instead of the configured one"),
@@ -40,6 +44,7 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(
             _CONFIG,
             _PRESET,
+            _RETUNE,
             Argument(names=("--dry-run",), flag=True, help="print the resolved file and check sources and models"),
         ),
     ),

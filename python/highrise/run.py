@@ -26,11 +26,11 @@ from highrise.serve.server import address_of, bind, run_app
 __all__ = ["open_parts", "serve_assistant"]
 
 
-def serve_assistant(assistant: Assistant, *, check_only: bool) -> int:
+def serve_assistant(assistant: Assistant, *, check_only: bool, retune: bool = False) -> int:
     """Serve until SIGINT or SIGTERM and return 0; with `check_only` ask three questions, return 0 or 1."""
     failures: list[str] = []
     with bind(assistant.serve.host, assistant.serve.port) as listener:
-        built = build_assistant(assistant)
+        built = build_assistant(assistant, retune=retune)
         started = time.monotonic()
         backend, index, infill = open_parts(assistant, built)
         app = build_app(assistant.agent, backend, index=index, root=Path.cwd(), name=assistant.name)

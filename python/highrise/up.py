@@ -43,7 +43,7 @@ def up(arguments: argparse.Namespace) -> int:
     with exclusive(state_folder(assistant) / ".lock", busy=_lock_message(assistant)):
         from highrise.run import serve_assistant
 
-        return serve_assistant(assistant, check_only=arguments.check)
+        return serve_assistant(assistant, check_only=arguments.check, retune=arguments.retune)
 
 
 def build(arguments: argparse.Namespace) -> int:
@@ -53,5 +53,5 @@ def build(arguments: argparse.Namespace) -> int:
         check_inputs(assistant)
     else:
         with exclusive(state_folder(assistant) / ".lock", busy=_lock_message(assistant)):
-            build_assistant(assistant)
+            build_assistant(assistant, retune=arguments.retune)
     return 0

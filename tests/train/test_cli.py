@@ -61,6 +61,23 @@ def test_guard_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "line 2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("content", "words"), [(b"\x7fELF\xff\xfe", "no UTF-8 text"), (b"PK\0\0", "NUL bytes")])
+def test_guard_refuses_what_is_no_text(
+    content: bytes, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    assert main(["align", "guard", str(tmp_path / "file")]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_absurd_depth_is_refused_before_it_is_allocated(
+    tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "run", "--depth", "5000", "--tokens", str(tokens), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "TB" in said and "lower train.depth" in said and "Traceback" not in said
+
+
 def test_cheap_imports_load_no_torch() -> None:
     program = (
         "import sys, highrise.train, highrise.train.commands, highrise.align.guard, highrise.align.cli_guard,"

@@ -76,6 +76,7 @@ def test_run_learns_and_leaves_a_model_folder(tokens: Path, tmp_path: Path) -> N
     trained = bits_per_byte(load_decoder(tmp_path), tokenizer, texts, sequence=64)
     fresh = bits_per_byte(Decoder(derive_shape(TINY, vocab_size=tokenizer.vocab_size)), tokenizer, texts, sequence=64)
     assert trained.bits_per_byte < 0.6 * fresh.bits_per_byte
+    assert float(counts["bits_per_byte"]) == pytest.approx(trained.bits_per_byte, rel=0.1)
     assert trained.num_bytes == sum(len(text.encode()) for text in texts)
     assert fresh.loss == pytest.approx(np.log(tokenizer.vocab_size), rel=0.05)
 
@@ -119,6 +120,23 @@ def test_a_budget_ends_the_run(tokens: Path, tmp_path: Path) -> None:
     assert int(counts["steps"]) >= 3 and time.monotonic() - started < 20
     rates = [line["rate"] for line in read_metrics(tmp_path / "metrics.jsonl")]
     assert rates[-1] < 0.3 * max(rates)
+
+
+def test_a_budget_shorter_than_a_step_makes_the_step_smaller(tokens: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    config = msgspec.structs.replace(TINY, tokens=None, budget="300 ms", batch_tokens=64 * 2000, micro_batch=2)
+    counts = pretrain(config, tokens, tmp_path, say=said.append)
+    assert 64 <= int(counts["tokens"]) < 64 * 2000 and any("longer than the budget" in text for text in said)
+
+
+def test_nothing_held_out_is_said_and_no_number_is_made_up(tmp_path: Path) -> None:
+    said: list[str] = []
+    only = [document for document in documents() if document.split == "train"]
+    build_corpus(TINY, only, tokenizer_folder(tmp_path / "tokenizer"), tmp_path / "tokens")
+    config = msgspec.structs.replace(TINY, tokens=256 * 2)
+    counts = pretrain(config, tmp_path / "tokens", tmp_path / "out", say=said.append)
+    assert "validation_loss" not in counts and "bits_per_byte" not in counts
+    assert "no document is held out" in said[-1] and "nan" not in said[-1]
 
 
 def test_windows_depend_on_seed_and_step_alone() -> None:

@@ -20,7 +20,16 @@ def guard(arguments: argparse.Namespace) -> int:
         raw = sys.stdin.buffer.read() if arguments.file == "-" else Path(arguments.file).read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {arguments.file}: {error.strerror}") from error
-    text = raw.decode("utf-8", "replace")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{arguments.file} is no UTF-8 text ({error.reason} at byte {error.start:,}), and the guardrails read text"
+        ) from error
+    if "\0" in text:
+        raise InputError(
+            f"{arguments.file} holds NUL bytes (the first at character {text.index(chr(0)):,}): it is no text"
+        )
     found = check(text, direction=arguments.direction)
     if arguments.json:
         print(msgspec.json.encode(found).decode())

@@ -20,6 +20,7 @@ from highrise.align.dpo import DpoTask
 from highrise.align.lora import adapter_state, add_adapter, save_adapter, set_adapter_state
 from highrise.align.outcome import Outcome, Skipped, judge
 from highrise.align.records import read_pair_lines
+from highrise.align.reuse import write_learnt
 from highrise.align.sft import SftTask
 from highrise.align.tuner import Task, run_task
 from highrise.compute.machine import Machine, detect
@@ -72,6 +73,8 @@ def tune(
     kept = False
     if any(not report.skipped for report in reports):
         kept = _Tuning(methods, reports, base, data_folder, out, machine, say).run()
+    if any(report.outcome for report in reports):
+        write_learnt(out, (document for side in choose(data_folder) for document in side))
     write_card(out, base=base, machine=machine, reports=reports, kept=kept)
     (out / _CHECKPOINT).unlink(missing_ok=True)
     counts: Counts = {"kept": int(kept)}

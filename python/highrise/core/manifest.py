@@ -18,7 +18,7 @@ from highrise.core.config import dump, fingerprint
 from highrise.core.errors import HighriseError, InputError
 from highrise.core.files import atomic_write, explain_os_error, replace_folder
 
-__all__ = ["FORMAT_VERSION", "Manifest", "build_stage", "read_manifest"]
+__all__ = ["FORMAT_VERSION", "Manifest", "build_stage", "is_made_of", "read_manifest"]
 
 FORMAT_VERSION = 1
 _FILE = "manifest.json"
@@ -69,6 +69,11 @@ def _refuse_what_is_no_stage(folder: Path) -> None:
         raise explain_os_error(error, f"looking into {folder}") from error
     if folder.exists() or folder.is_symlink():
         raise InputError(f"{folder} exists and no stage lies there, so it is left as it is; write to a new folder")
+
+
+def is_made_of(manifest: Manifest, stage: str, config: msgspec.Struct) -> bool:
+    """Whether a finished stage was made with `config`, whatever its inputs were."""
+    return manifest.fingerprint == fingerprint(FORMAT_VERSION, stage, config, dict(manifest.inputs))
 
 
 def _is_finite(value: float | str) -> bool:

@@ -7,6 +7,7 @@ the same bits. Knows nothing of documents or prompts.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from highrise.compute.machine import detect
+from highrise.compute.memory import activation_bytes
 from highrise.core.catalogue import locate
 from highrise.core.config import dump, parse_duration
-from highrise.core.errors import InputError
-from highrise.core.progress import Progress, human_seconds
+from highrise.core.errors import ConfigError, InputError
+from highrise.core.progress import Progress, human_bytes, human_seconds
+from highrise.core.shape import DecoderShape
+from highrise.core.weights import open_weights
+from highrise.encode import Tokenizer
 from highrise.encode.packed import PackedTokens
 from highrise.train.chart import draw_losses, read_metrics
 from highrise.train.checkpoint import read_checkpoint, write_checkpoint
@@ -31,7 +37,7 @@ from highrise.train.evaluate import mean_loss
 from highrise.train.model import Decoder
 from highrise.train.optimiser import adamw
 from highrise.train.schedule import rate_at
-from highrise.train.step import MicroBatch, train_step
+from highrise.train.step import MicroBatch, Sample, accumulate, train_step
 from highrise.train.weights_io import load_decoder, save_decoder
 
 __all__ = ["draw_batches", "pretrain"]
@@ -41,6 +47,7 @@ METRICS = "metrics.jsonl"
 CURVE = "loss.png"
 _TOKENS_PER_PARAMETER = 20
 _REPLAN_EVERY = 10
+_EVALUATION_TOKENS = 1 << 16
 
 
 def pretrain(
@@ -67,6 +74,10 @@ def pretrain(
     device = choose_device(config.device)
     saved = read_checkpoint(out / CHECKPOINT)
     precision = saved["precision"] if saved else choose_precision(config.precision, device)
+    shape = (
+        open_weights(locate(config.base)).shape if config.base else derive_shape(config, vocab_size=packed.vocab_size)
+    )
+    check_memory(config, shape, device)
     with use_threads(config.threads) as threads:
         decoder = _start(config, packed.vocab_size).to(device)
         optimiser = adamw(
@@ -84,15 +95,38 @@ def pretrain(
             f"{len(tokens):,} tokens, "
             f"{run.num_steps:,} steps of {config.batch_tokens:,}, {precision} on {device} with {threads} threads"
         )
+        run.fit_step(say)
         run.loop(stop_after)
         if stop_after is not None and run.step < run.num_steps:
             return {"steps": run.step}
         counts = run.finish(tokens_folder)
-    say(
-        f"train: loss {counts['loss']:.3f}, held-out {counts['validation_loss']:.3f} nats a token, "
-        f"{counts['tokens_per_second']:,.0f} tokens/s, {human_seconds(float(counts['seconds']))}"
-    )
+    say(_sentence(counts))
     return counts
+
+
+def _sentence(counts: dict[str, int | float | str]) -> str:
+    loss = f"loss {counts['loss']:.3f}" if "loss" in counts else "nothing to learn from in this time"
+    held_out = "no document is held out, so nothing says how well it does on unseen text"
+    if "bits_per_byte" in counts:
+        held_out = f"held-out {counts['validation_loss']:.3f} nats a token, {counts['bits_per_byte']:.3f} bits per byte"
+    took = human_seconds(float(counts["seconds"]))
+    return f"train: {loss}; {held_out}; {counts['tokens_per_second']:,.0f} tokens/s, {took}"
+
+
+def check_memory(config: TrainConfig, shape: DecoderShape, device: str) -> None:
+    """Refuse, before anything is allocated, what does not fit: 16 bytes a parameter, and the activations of one window.
+
+    The parameter is held in float32 with its gradient and two moments.
+    """
+    states = 16 * shape.num_parameters
+    activations = activation_bytes(shape, tokens=config.sequence) * 2
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else detect().memory_available_bytes
+    if states + activations > free:
+        raise ConfigError(
+            f"{shape.num_hidden_layers:,} layers of width {shape.hidden_size:,}, {shape.num_parameters:,} parameters: "
+            f"training takes {human_bytes(states + activations)}, {human_bytes(free)} are free; lower train.depth"
+            + (" or take smaller weights" if config.base else "")
+        )
 
 
 def draw_batches(
@@ -142,6 +176,7 @@ class _Run:
         self.config, self.decoder, self.optimiser, self.tokens, self.out = config, decoder, optimiser, tokens, out
         self.device, self.precision = device, precision
         self.step, self.seconds = 0, 0.0
+        self.windows = config.batch_tokens // config.sequence
         wanted = config.tokens
         if wanted is None:
             wanted = 0 if config.base is not None and config.budget is None else self._default_tokens()
@@ -152,6 +187,43 @@ class _Run:
     def _default_tokens(self) -> int:
         return _TOKENS_PER_PARAMETER * self.decoder.shape.num_parameters
 
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of one step; `batch_tokens`, unless the budget is too short for that many."""
+        return self.windows * self.config.sequence
+
+    def fit_step(self, say: Callable[[str], None]) -> None:
+        """Take fewer windows a step when the budget does not hold one of the size that was asked for.
+
+        One window is measured and its gradient thrown away.
+        """
+        if self._budget is None or self.step or not self.num_steps:
+            return
+        started = time.monotonic()
+        accumulate(self.decoder, self._batches(windows=1), device=self.device, precision=self.precision)
+        self.optimiser.zero_grad(set_to_none=True)
+        seconds = time.monotonic() - started
+        self.seconds += seconds
+        left = max(0.0, self._budget - self.seconds)
+        if seconds * self.windows > left:
+            asked, whole = self.step_tokens, human_seconds(seconds * self.windows)
+            self.windows = max(1, int(left / seconds))
+            say(
+                f"train: a step of {asked:,} tokens takes about {whole}, "
+                f"longer than the budget of {self.config.budget}; its steps have {self.step_tokens:,} tokens instead"
+            )
+
+    def _batches(self, windows: int) -> list[MicroBatch]:
+        config = self.config
+        return draw_batches(
+            self.tokens,
+            sequence=config.sequence,
+            windows=windows,
+            micro_batch=config.micro_batch,
+            seed=config.seed,
+            step=self.step,
+        )
+
     def restore(self, saved: dict[str, object]) -> None:
         if saved["config"] != _as_text(self.config):
             raise InputError(
@@ -161,6 +233,7 @@ class _Run:
         self.optimiser.load_state_dict(saved["optimiser"])  # type: ignore[arg-type]
         self.step, self.num_steps = int(saved["step"]), int(saved["num_steps"])  # type: ignore[call-overload]
         self.seconds = float(saved["seconds"])  # type: ignore[arg-type]
+        self.windows = int(saved["windows"])  # type: ignore[call-overload]
 
     def checkpoint(self) -> None:
         write_checkpoint(
@@ -172,6 +245,7 @@ class _Run:
                 "step": self.step,
                 "num_steps": self.num_steps,
                 "seconds": self.seconds,
+                "windows": self.windows,
                 "precision": self.precision,
             },
         )
@@ -181,24 +255,17 @@ class _Run:
         config, last_save = self.config, time.monotonic()
         with (
             (self.out / METRICS).open("wb") as metrics,
-            Progress("train", unit="tokens", total=self.num_steps * config.batch_tokens) as progress,
+            Progress("train", unit="tokens", total=self.num_steps * self.step_tokens) as progress,
         ):
             for line in kept:
                 _write_line(metrics, line)
-            progress.done = self.step * config.batch_tokens
+            progress.done = self.step * self.step_tokens
             while self.step < self.num_steps and self.step != stop_after:
                 started = time.monotonic()
                 result = train_step(
                     self.decoder,
                     self.optimiser,
-                    draw_batches(
-                        self.tokens,
-                        sequence=config.sequence,
-                        windows=config.batch_tokens // config.sequence,
-                        micro_batch=config.micro_batch,
-                        seed=config.seed,
-                        step=self.step,
-                    ),
+                    self._batches(self.windows),
                     rate=(rate := rate_at(config, self.step, self.num_steps)),
                     clip=config.clip,
                     device=self.device,
@@ -211,54 +278,65 @@ class _Run:
                     "loss": result.loss,
                     "rate": rate,
                     "norm": result.norm,
-                    "tokens": float(self.step * config.batch_tokens),
-                    "tokens_per_second": round(config.batch_tokens / seconds, 1),
+                    "tokens": float(self.step * self.step_tokens),
+                    "tokens_per_second": round(self.step_tokens / seconds, 1),
                 }
                 _write_line(metrics, line)
                 self._replan(progress)
-                progress.advance(config.batch_tokens, note=f"loss {result.loss:.3f}")
+                progress.advance(self.step_tokens, note=f"loss {result.loss:.3f}")
                 if time.monotonic() - last_save >= self._checkpoint_every:
                     self.checkpoint()
                     last_save = time.monotonic()
 
     def _replan(self, progress: Progress) -> None:
         """Fit the number of steps into the budget, from the mean time of a step so far."""
-        if self._budget is None or (self.step != 3 and self.step % _REPLAN_EVERY):
+        if self._budget is None or (self.step > 3 and self.step % _REPLAN_EVERY):
             return
         fits = int(self._budget / (self.seconds / self.step))
         self.num_steps = max(self.step, min(self.num_steps if self.step > 3 else fits, fits))
-        progress.total = self.num_steps * self.config.batch_tokens
+        progress.total = self.num_steps * self.step_tokens
 
     def finish(self, tokens_folder: Path) -> dict[str, int | float | str]:
-        config = self.config
         save_decoder(self.decoder, self.out, tokenizer_files_from=tokens_folder)
         metrics = read_metrics(self.out / METRICS)
         if metrics:
             draw_losses(metrics, self.out / CURVE, title=f"{self.decoder.shape.num_parameters / 1e6:.1f} M parameters")
         last = [line["loss"] for line in metrics[-20:]]
-        (self.out / CHECKPOINT).unlink(missing_ok=True)
-        return {
+        counts: dict[str, int | float | str] = {
             "parameters": self.decoder.shape.num_parameters,
             "steps": self.step,
-            "tokens": self.step * config.batch_tokens,
-            "loss": sum(last) / len(last) if last else float("nan"),
-            "validation_loss": self._held_out(tokens_folder),
-            "tokens_per_second": self.step * config.batch_tokens / self.seconds if self.seconds else 0.0,
+            "tokens": self.step * self.step_tokens,
+        }
+        if last:
+            counts["loss"] = sum(last) / len(last)
+        counts |= self._held_out(tokens_folder)
+        (self.out / CHECKPOINT).unlink(missing_ok=True)
+        return counts | {
+            "tokens_per_second": self.step * self.step_tokens / self.seconds if self.seconds else 0.0,
             "seconds": round(self.seconds, 1),
             "precision": self.precision,
             "device": self.device,
         }
 
-    def _held_out(self, tokens_folder: Path) -> float:
+    def _held_out(self, tokens_folder: Path) -> dict[str, int | float | str]:
+        """Loss and bits per byte on held-out documents, at most some windows of each; nothing when there are none."""
         packed = PackedTokens(tokens_folder / VALIDATION_FILE)
-        offsets, length = packed.offsets, self.config.sequence
-        samples = []
-        for begin, end in list(itertools.pairwise(offsets))[: self.config.evaluation_documents]:
-            for at in range(int(begin), int(end) - 1, length):
+        tokenizer, length = Tokenizer.from_file(tokens_folder / "tokenizer.json"), self.config.sequence
+        chosen = list(itertools.pairwise(packed.offsets))[: self.config.evaluation_documents]
+        windows = max(1, _EVALUATION_TOKENS // length // max(1, len(chosen)))
+        samples: list[Sample] = []
+        num_bytes = 0
+        for begin, end in chosen:
+            for at in range(int(begin), int(end) - 1, length)[:windows]:
                 ids = packed.tokens[at : min(at + length + 1, int(end))].astype(np.int64).tolist()
                 samples.append((ids, [True] * len(ids)))
-        loss, _ = mean_loss(self.decoder, samples, length=length + 1, device=self.device, precision=self.precision)
-        return loss if samples else float("nan")
+                num_bytes += len(tokenizer.decode_bytes(ids[1:]))
+        if not samples:
+            return {}
+        loss, num_targets = mean_loss(
+            self.decoder, samples, length=length + 1, device=self.device, precision=self.precision
+        )
+        return {"validation_loss": loss, "bits_per_byte": loss * num_targets / math.log(2) / max(1, num_bytes)}
 
 
 def _as_text(config: TrainConfig) -> str:
