@@ -214,13 +214,13 @@ def test_a_killed_build_resumes_to_the_same_bytes(
 def test_kills_at_any_moment_change_nothing(
     sources: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twenty kills at random moments, the last of them while the whole result is being written or after it."""
+    """Fifty kills at random moments, some of them while the whole result is being written or after it."""
     monkeypatch.setattr(build_module, "_CHUNK_FILES", 4)
     config = DataConfig(sources=sources)
     build_data(config, tmp_path / "whole")
     target = tmp_path / "killed"
     generator = random.Random(4)
-    for _ in range(20):
+    for _ in range(50):
         process = subprocess.Popen([sys.executable, "-c", KILLED, str(target), *sources], stderr=subprocess.DEVNULL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(generator.uniform(0.2, 2.5))

@@ -15,17 +15,21 @@ from typing import Any
 import numpy as np
 import pathspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from highrise.core.config import fingerprint, parse_duration
 from highrise.core.errors import InputError
+from highrise.core.files import sha256_file
 from highrise.core.manifest import Counts, Manifest, build_stage
 from highrise.core.progress import Progress
 from highrise.data.card import write_card
 from highrise.data.clean import CLEAN_SCHEMA, Job, clean_jobs, content_key, rules
 from highrise.data.config import DataConfig
+from highrise.data.contamination import fingerprint_evaluations
 from highrise.data.duplicates import Duplicates, deduplicate
 from highrise.data.filters import is_vendored
+from highrise.data.labels import read_verdicts
 from highrise.data.ledger import Ledger
 from highrise.data.licenses import UNKNOWN
 from highrise.data.opt_out import OptOut
@@ -47,7 +51,26 @@ _WORK = "work"
 
 def data_inputs(config: DataConfig, *, cache: Path | None = None, refresh: bool = False) -> dict[str, str]:
     """A fingerprint for each source, for `core.manifest.build_stage`; changes when a file of the source does."""
-    return {source.name: fingerprint_source(source) for source in open_sources(config, cache=cache, refresh=refresh)}
+    return _inputs(config, open_sources(config, cache=cache, refresh=refresh))
+
+
+def _inputs(config: DataConfig, sources: list[Source]) -> dict[str, str]:
+    inputs = {source.name: fingerprint_source(source) for source in sources}
+    if config.evaluations:
+        inputs["evaluations"] = fingerprint_evaluations(config.evaluations)
+    for entry in config.opt_out:
+        if entry.startswith("@"):
+            inputs[entry] = _hash(Path(entry[1:]))
+    if config.verdicts:
+        inputs["verdicts"] = _hash(Path(config.verdicts))
+    return inputs
+
+
+def _hash(path: Path) -> str:
+    try:
+        return sha256_file(path.expanduser())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; name a file") from error
 
 
 def build_data(
@@ -55,7 +78,7 @@ def build_data(
 ) -> tuple[Manifest, bool]:
     """Build the stage `folder` unless it is there and unchanged; the second value says whether it was reused."""
     sources = open_sources(config, cache=cache, refresh=refresh, leave_out=folder)
-    inputs = {source.name: fingerprint_source(source) for source in sources}
+    inputs = _inputs(config, sources)
     return build_stage(
         folder,
         stage="data",
@@ -84,12 +107,14 @@ def build_dataset(
     """
     sources = open_sources(config, cache=cache) if sources is None else sources
     earlier = Previous(previous)
-    inputs = {source.name: fingerprint_source(source) for source in sources}
+    inputs = _inputs(config, sources)
     work = out / _WORK / fingerprint(config, rules(config), inputs, earlier.fingerprint)
     ledger, parts = _clean_all(sources, config, work, workers, earlier)
     cleaned = pa.concat_tables(
         [CLEAN_SCHEMA.empty_table().drop_columns(["text"]), *(_read_part(p, text=False) for p in parts)]
     )
+    if config.verdicts:
+        cleaned = _reject(cleaned, read_verdicts(Path(config.verdicts).expanduser()))
     kept = np.flatnonzero(cleaned.column("reason").to_numpy(zero_copy_only=False) == "")
     if not len(kept):
         nothing = cleaned.append_column("cluster", pa.array([-1] * len(cleaned), pa.int64()))
@@ -212,6 +237,14 @@ def _total(sources: list[Source]) -> float | None:
     return None if any(source.blobs for source in sources) else sum(source.size for source in sources)
 
 
+def _reject(cleaned: pa.Table, verdicts: dict[str, str]) -> pa.Table:
+    """Drop what people rejected, by the hash of the text that they saw."""
+    rejected = pa.array([digest for digest, verdict in verdicts.items() if verdict == "drop"], pa.string())
+    mask = pc.is_in(cleaned.column("sha256"), value_set=rejected)
+    reasons = pc.if_else(mask, "rejected", cleaned.column("reason"))
+    return cleaned.set_column(cleaned.schema.get_field_index("reason"), "reason", reasons)
+
+
 def _shown(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -239,9 +272,13 @@ def _find_duplicates(
     They are the same unless near-duplicates are switched off. The best of a cluster is the team's own, then the best
     score, then the first path.
     """
-    texts = pa.chunked_array(
-        [_read_part(part, text=True).column("text").drop_null().combine_chunks() for part in parts]
-    )
+    usable = pc.equal(files.column("reason"), "")
+    texts: list[pa.Array] = []
+    start = 0
+    for part in parts:
+        column = _read_part(part, text=True).column("text")
+        texts.append(column.filter(usable.slice(start, len(column))).combine_chunks())
+        start += len(column)
     columns = {name: files.column(name).to_pylist() for name in ("own", "quality", "repository", "path")}
     order = sorted(
         range(len(kept)),
@@ -255,7 +292,12 @@ def _find_duplicates(
     rank = np.empty(len(kept), dtype=np.int64)
     rank[order] = np.arange(len(kept))
     find = functools.partial(
-        deduplicate, texts, num_perm=config.num_perm, threads=max(1, workers), seed=config.seed, rank=rank
+        deduplicate,
+        pa.chunked_array(texts),
+        num_perm=config.num_perm,
+        threads=max(1, workers),
+        seed=config.seed,
+        rank=rank,
     )
     relatives = find(threshold=config.near_duplicate or _RELATIVES)
     if config.near_duplicate:

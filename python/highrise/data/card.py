@@ -16,6 +16,7 @@ from highrise.core.progress import human_bytes
 from highrise.data.config import DataConfig
 from highrise.data.duplicates import Duplicates
 from highrise.data.filters import REASONS
+from highrise.data.plots import bars, histogram
 from highrise.data.sources import Source
 from highrise.data.split import Split
 
@@ -52,6 +53,7 @@ def write_card(
             f"shard{'s' if num_shards > 1 else ''}.",
             "",
             *_sources(sources, rows),
+            *_plots(out, rows, kept),
             *_dropped(dropped),
             *_duplicates(config, duplicates, {reason: len(rows) for reason, rows in dropped.items()}),
             *_contamination(config, rows),
@@ -88,6 +90,31 @@ def _counts(
         if reason in dropped:
             counts[f"dropped: {reason}"] = len(dropped[reason])
     return counts
+
+
+def _plots(out: Path, rows: list[dict[str, object]], kept: list[dict[str, object]]) -> list[str]:
+    """Write `plots/*.svg`; returns the lines that show them."""
+    sizes = [float(str(row["size"])) for row in kept]
+    scores = [float(str(row["quality"])) for row in kept]
+    languages: Counter[str] = Counter()
+    for row in kept:
+        languages[str(row["language"])] += int(str(row["size"]))
+    families = Counter(Counter(str(row["cluster"]) for row in rows if str(row["cluster"]) != "-1").values())
+    groups = {"1": (1, 1), "2": (2, 2), "3 - 4": (3, 4), "5 - 9": (5, 9), "10 and more": (10, 10**9)}
+    counted = [sum(n for size, n in families.items() if low <= size <= high) for low, high in groups.values()]
+    top = languages.most_common(15)
+    charts = {
+        "length": histogram(
+            "Documents by size in bytes", sizes, [0, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000]
+        ),
+        "language": bars("Bytes by language, in kB", [name for name, _ in top], [size / 1000 for _, size in top]),
+        "duplicates": bars("Families of equal and nearly equal files, by members", list(groups), counted),
+        "quality": histogram("Documents by quality score", scores, [n / 10 for n in range(10)], digits=1),
+    }
+    for name, chart in charts.items():
+        with atomic_write(out / "plots" / f"{name}.svg") as file:
+            file.write(chart.encode())
+    return ["## Plots", "", *(f"![{name}](plots/{name}.svg)" for name in charts), ""]
 
 
 def _sources(sources: list[Source], rows: list[dict[str, object]]) -> list[str]:

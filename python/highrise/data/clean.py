@@ -18,6 +18,7 @@ import pyarrow as pa
 from highrise.core.config import fingerprint
 from highrise.core.errors import HighriseError
 from highrise.data import decode, filters, languages, licenses, syntax
+from highrise.data.adapters.ruff import count_findings
 from highrise.data.config import DataConfig
 from highrise.data.contamination import fingerprint_evaluations, load_evaluations
 from highrise.data.extract import extract
@@ -108,7 +109,7 @@ def clean_jobs(jobs: Sequence[Job], config: DataConfig, mark: Callable[[int], No
     `mark` hears the number of each job before it begins, so that a caller knows which one ended this process. An
     exception costs the file, not the build: it is counted as "crashed".
     """
-    records = []
+    records: list[Record] = []
     for number, job in enumerate(jobs):
         record = job.done
         if record is None:
@@ -121,9 +122,11 @@ def clean_jobs(jobs: Sequence[Job], config: DataConfig, mark: Callable[[int], No
             except Exception as error:
                 record = new_record(job)
                 record.reason, record.detail = "crashed", f"{type(error).__name__}: {error}"[:200]
-        records.append(msgspec.structs.asdict(record))
+        records.append(record)
     mark(-1)
-    return pa.Table.from_pylist(records, schema=CLEAN_SCHEMA)
+    if config.cleaning.lint:
+        _lint([record for job, record in zip(jobs, records, strict=True) if job.done is None], config)
+    return pa.Table.from_pylist([msgspec.structs.asdict(record) for record in records], schema=CLEAN_SCHEMA)
 
 
 @functools.cache
@@ -173,9 +176,13 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
     if reason:
         record.reason, record.detail = reason, detail
         return
-    share = comment_share(record.language, text)
-    if (detail_ := filters.is_commentary(record.language, share, config.cleaning)) is not None:
-        record.reason, record.detail = "commentary", detail_
+    problem, errors = syntax.inspect(record.language, text, config.cleaning)
+    if problem is not None:
+        record.reason, record.detail = "broken", problem
+        return
+    commented = filters.is_commentary(record.language, comment_share(record.language, text), config.cleaning)
+    if commented is not None:
+        record.reason, record.detail = "commentary", commented
         return
     stated = licenses.file_license(text)
     if stated != licenses.UNKNOWN:
@@ -192,14 +199,26 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
             record.reason, record.detail = "contaminated", f"{overlap.share:.0%} of {overlap.problem}"
             return
     text = _redact(record, text, config)
-    parts = quality_parts(record.language, text)
+    record.text = text
+    record.sha256 = hashlib.sha256(text.encode()).hexdigest()
+    _score(record, quality_parts(record.language, text, error_share=errors), config)
+
+
+def _score(record: Record, parts: dict[str, float], config: DataConfig) -> None:
     record.quality_parts = msgspec.json.encode(parts).decode()
     record.quality = quality(parts)
     if record.quality < config.cleaning.min_quality:
         record.reason, record.detail = "low quality", f"{record.quality:.3f}"
-        return
-    record.text = text
-    record.sha256 = hashlib.sha256(text.encode()).hexdigest()
+        record.text, record.sha256 = None, ""
+
+
+def _lint(records: list[Record], config: DataConfig) -> None:
+    """Add ruff's findings to the score of Python: none a hundred lines is 1, ten are 0."""
+    chosen = [(record, record.text) for record in records if record.language == "python" and record.text is not None]
+    for (record, text), count in zip(chosen, count_findings([text for _, text in chosen]), strict=True):
+        parts = msgspec.json.decode(record.quality_parts, type=dict[str, float])
+        parts["lint"] = round(max(0.0, 1 - 10 * count / (text.count("\n") + 1)), 3)
+        _score(record, parts, config)
 
 
 def _foreign(record: Record, text: str, config: DataConfig) -> tuple[str, str] | None:
@@ -234,7 +253,6 @@ def _objection(name: str, language: str, text: str, config: DataConfig) -> tuple
         ("data", lambda: filters.is_data(language, text, config.cleaning)),
         ("data", lambda: filters.is_encoded(language, text, config.cleaning)),
         ("data", lambda: filters.is_hollow(language, text, config.cleaning)),
-        ("broken", lambda: syntax.is_broken(language, text, config.cleaning)),
     )
     for reason, check in checks:
         if (detail := check()) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from highrise.core.command import Argument, Command
+from highrise.data.commands_curate import CURATE
 
 __all__ = ["COMMANDS"]
 
@@ -163,4 +164,5 @@ COMMANDS: tuple[Command, ...] = (
         run=f"{_CLI}:why",
         arguments=(Argument(names=("path",), help="the file, or the end of its path", metavar="PATH"), _DATA, _JSON),
     ),
+    *CURATE,
 )

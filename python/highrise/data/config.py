@@ -126,6 +126,8 @@ class DataConfig(Config, frozen=True):
     """
     opt_out: tuple[str, ...] = ()
     """Repositories that asked to be left out: names or patterns (`team/*`), or `@FILE` with one a line."""
+    verdicts: str = ""
+    """A JSON export of Label Studio (`highrise data label` makes the tasks): what people rejected is dropped."""
     licenses: tuple[str, ...] | str = "any"
     """"any", or the SPDX identifiers to keep ("unknown" may stand among them). Own sources are always kept."""
     max_file_bytes: int = 1_000_000

@@ -50,6 +50,7 @@ REASONS = {
     "obfuscated": "signs of code that hides what it does",
     "contaminated": "holds a problem of an evaluation set",
     "license": "its licence is not on the list",
+    "rejected": "a person said so (verdicts)",
     "low quality": "quality score below min_quality",
     "duplicate": "the same text as another document",
     "near duplicate": "nearly the same text as another document",

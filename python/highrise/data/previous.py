@@ -25,7 +25,7 @@ _TAKEN = (
     *("language", "license", "sha256", "quality", "quality_parts"),
     *("encoding", "redactions", "reason", "detail", "contamination"),
 )
-_UNDECIDED = ("", "duplicate", "near duplicate")
+_UNDECIDED = ("", "duplicate", "near duplicate", "rejected")
 
 
 class Previous:

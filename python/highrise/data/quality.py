@@ -73,8 +73,8 @@ def quality_parts(language: str, text: str, *, error_share: float = 0.0) -> dict
         parts["comments"] = _band(comment_share(language, sample), -0.05, 0.1, 0.45, 0.95)
         names = set(_NAME.findall(sample))
         parts["names"] = _band(sum(map(len, names)) / max(len(names), 1), 2, 6, 12, 30)
-        parts["nesting"] = _band(len(_DEEP.findall(sample)) / max(len(filled), 1), 0, 0, 0.15, 0.8)
-        parts["syntax"] = _band(error_share, 0, 0, 0, 0.2)
+        parts["nesting"] = _band(len(_DEEP.findall(sample)) / max(len(filled), 1), -1, 0, 0.15, 0.8)
+        parts["syntax"] = _band(error_share, -1, 0, 0, 0.2)
     if language == "python" and (public := len(_PUBLIC.findall(sample))):
         parts["docstrings"] = _band(len(_DOCUMENTED.findall(sample)) / public, -0.25, 0.75, 1_000, 1_001)
     return {name: round(value, 3) for name, value in parts.items()}

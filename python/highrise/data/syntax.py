@@ -12,25 +12,32 @@ import warnings
 from highrise.data.adapters.tree_sitter import GRAMMARS, parse
 from highrise.data.config import CleaningConfig
 
-__all__ = ["error_share", "is_broken"]
+__all__ = ["error_share", "inspect", "is_broken"]
 
 _LENIENT = frozenset({"c", "cpp", "bash", "html", "css", "php", "swift", "kotlin", "scala"})
 """Macros and dialects make correct files of these look wrong in places, so they may have ten times the error share."""
 
 
-def is_broken(language: str, text: str, config: CleaningConfig) -> str | None:
-    """Where a file fails to parse, or None; languages without a grammar are never called broken.
+def inspect(language: str, text: str, config: CleaningConfig) -> tuple[str | None, float]:
+    """Where a file fails to parse, or None, and the share of it inside errors; without a grammar nothing is called
+    broken.
 
     Python that this interpreter refuses (an older or a newer dialect) is kept when tree-sitter finds no error in it.
     """
     if language == "python":
         problem = _python_problem(text)
-        return problem if problem is not None and error_share(language, text) > 0 else None
+        share = error_share(language, text) if problem is not None else 0.0
+        return (problem if share > 0 else None), share
     if language not in GRAMMARS or language == "json":
-        return None
+        return None, 0.0
     limit = config.max_syntax_error_share * (10 if language in _LENIENT else 1)
     share = error_share(language, text)
-    return f"{share:.1%} of it inside syntax errors" if share > limit else None
+    return (f"{share:.1%} of it inside syntax errors" if share > limit else None), share
+
+
+def is_broken(language: str, text: str, config: CleaningConfig) -> str | None:
+    """Where a file fails to parse, or None."""
+    return inspect(language, text, config)[0]
 
 
 def _python_problem(text: str) -> str | None:

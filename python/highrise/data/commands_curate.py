@@ -1,0 +1,69 @@
+"""The commands of floor `data` on finished data folders, as data."""
+
+from __future__ import annotations
+
+from highrise.core.command import Argument, Command
+
+__all__ = ["CURATE"]
+
+_JSON = Argument(names=("--json",), help="print JSON for a program to read", flag=True)
+_CLI = "highrise.data.cli_curate"
+
+CURATE: tuple[Command, ...] = (
+    Command(
+        path=("data", "diff"),
+        help="say what changed between two builds, file by file",
+        example="highrise data diff old-data .highrise/data",
+        run=f"{_CLI}:diff",
+        arguments=(
+            Argument(names=("first",), help="the earlier data folder", metavar="A"),
+            Argument(names=("second",), help="the later data folder", metavar="B"),
+            _JSON,
+        ),
+    ),
+    Command(
+        path=("data", "mix"),
+        help="write a data folder in which sources are seen as often as weights and epochs say",
+        example="highrise data mix .highrise/data mixed --weight stdlib=0.5 --temperature 2 --epochs 2",
+        run=f"{_CLI}:mixture",
+        arguments=(
+            Argument(names=("folder",), help="a folder made by `highrise data build`", metavar="FOLDER"),
+            Argument(names=("out",), help="the folder to write", metavar="OUT"),
+            Argument(
+                names=("--by",),
+                help="what a group is (default: source)",
+                choices=("source", "repository", "language", "license"),
+            ),
+            Argument(
+                names=("--weight",),
+                help="weights of groups; 0 leaves one out (default: 1)",
+                nargs="+",
+                metavar="NAME=W",
+            ),
+            Argument(
+                names=("--temperature",), help="above 1 raises small groups (default: 1)", type=float, metavar="T"
+            ),
+            Argument(
+                names=("--epochs",), help="size in sizes of the training side (default: 1)", type=float, metavar="N"
+            ),
+            Argument(
+                names=("--max-epochs",), help="how often one document may be seen (default: 4)", type=float, metavar="N"
+            ),
+            Argument(names=("--seed",), help="of the draw and the order", type=int, metavar="N"),
+            _JSON,
+        ),
+    ),
+    Command(
+        path=("data", "label"),
+        help="write documents as Label Studio tasks for people to judge",
+        example="highrise data label .highrise/data tasks.json --count 200 --worst",
+        run=f"{_CLI}:label",
+        arguments=(
+            Argument(names=("folder",), help="a folder made by `highrise data build`", metavar="FOLDER"),
+            Argument(names=("out",), help="the JSON file to write", metavar="OUT"),
+            Argument(names=("--count",), help="how many", type=int, default=100, metavar="N"),
+            Argument(names=("--worst",), help="the lowest quality scores instead of a sample", flag=True),
+            Argument(names=("--seed",), help="of the sample", type=int, default=0, metavar="N"),
+        ),
+    ),
+)
