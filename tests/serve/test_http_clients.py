@@ -8,7 +8,8 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from highrise.serve.engine_backend import EngineBackend
 from highrise.serve.http import serve_app
 from tests.serve.listening import HTTP, listening
-from tests.serve.tiny_backend import tiny_backend
+from tests.serve.tiny_backend import Alphabet, tiny_backend
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +132,40 @@ def test_a_slow_but_living_stream_is_left_alone(url: str) -> None:
             body = {"prompt": "Hi", "max_tokens": 100, "ignore_eos": True}
             assert client.post("/v1/completions", json=body).json()["usage"]["completion_tokens"] == 100
             time.sleep(0.7)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "a" * 60_000}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a" * 60_000}]}),
+        ("/v1/embeddings", {"input": ["a" * 60_000]}),
+        ("/tokenize", {"prompt": "a" * 60_000}),
+    ],
+)
+def test_a_long_text_keeps_nobody_waiting(
+    url: str, backend: EngineBackend, path: str, body: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+
+    def slowly(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(text: str, *rest: Any, **options: Any) -> Any:
+            if len(text) > 50_000:
+                begun.set()
+                time.sleep(1)
+            return function(text, *rest, **options)
+
+        return run
+
+    for name in ("encode", "count"):
+        monkeypatch.setattr(Alphabet, name, staticmethod(slowly(getattr(backend.engine.tokenizer, name))))
+    asking = threading.Thread(target=lambda: httpx.post(f"{url}{path}", json=body, timeout=30))
+    asking.start()
+    assert begun.wait(10)
+    started = time.monotonic()
+    assert HTTP.get(f"{url}/healthz").status_code == 200
+    assert time.monotonic() - started < 0.8
+    asking.join(30)
 
 
 @pytest.mark.parametrize("size", [10 << 20, (32 << 20) + 1])

@@ -16,7 +16,7 @@ from highrise.serve.backend import Embedder
 from highrise.serve.engine_chat import EngineChat
 from highrise.serve.engine_completions import EngineCompletions
 from highrise.serve.engine_infill import EngineInfill
-from highrise.serve.engine_inputs import EngineInputs
+from highrise.serve.engine_inputs import EngineInputs, beside
 from highrise.serve.generation import Generation
 from highrise.serve.metrics import Metrics
 from highrise.serve.protocol import (
@@ -161,7 +161,8 @@ class EngineBackend:
         embedder = self.embedder
         inputs = split_prompts(request.input, "input")
         if embedder is None:
-            return await self._embed_by_engine(request, [self._inputs.ids(one, "input") for one in inputs])
+            prompts = await beside(sum(map(len, inputs)), lambda: [self._inputs.ids(one, "input") for one in inputs])
+            return await self._embed_by_engine(request, prompts)
         texts = [
             one if isinstance(one, str) else self._inputs.tokenizer.decode(self._inputs.ids(one, "input"))
             for one in inputs
@@ -201,7 +202,7 @@ class EngineBackend:
             text = request.prompt if request.prompt is not None else request.content
             if text is None:
                 raise ApiError("Give 'prompt' (or 'content'), or 'messages'.", param="prompt")
-            ids = self._inputs.tokenizer.encode(text, special="all")
+            ids = await beside(len(text), lambda: self._inputs.tokenizer.encode(text, special="all"))
         strings = [token_text(self._inputs.tokenizer, token) for token in ids] if request.return_token_strs else UNSET
         return Tokenized(tokens=list(ids), count=len(ids), max_model_len=self.max_context, token_strs=strings)
 

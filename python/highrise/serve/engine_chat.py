@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from highrise.core.errors import HighriseError
-from highrise.serve.engine_inputs import EngineInputs
+from highrise.serve.engine_inputs import EngineInputs, beside
 from highrise.serve.generation import Generation, merge, num_choices, num_tries, sampling_of
 from highrise.serve.grammar import grammar_of, with_tools
 from highrise.serve.protocol import (
@@ -152,8 +152,11 @@ class EngineChat:
             raise ApiError("'best_of' is a field of /v1/completions; ask for 'n' answers here.", param="best_of")
         tools, forced = tools_of(request)
         messages = [plain_message(message, place) for place, message in enumerate(request.messages)]
+        size = sum(len(message["content"]) for message in messages)
         try:
-            prompt = self._inputs.prompts.chat(messages, tools=tools, add_generation_prompt=True)
+            prompt = await beside(
+                size, lambda: self._inputs.prompts.chat(messages, tools=tools, add_generation_prompt=True)
+            )
         except HighriseError as error:
             raise ApiError(f"The chat template refuses these messages: {error}.", param="messages") from error
         ids = prompt.ids

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from highrise.encode.prompt import Prompt
-from highrise.serve.engine_inputs import EngineInputs
+from highrise.serve.engine_inputs import EngineInputs, beside
 from highrise.serve.generation import Generation, Piece, merge, num_choices, num_tries, sampling_of
 from highrise.serve.grammar import grammar_of
 from highrise.serve.protocol import ApiError, Completion, CompletionChoice, CompletionRequest, new_id, now
@@ -139,11 +139,13 @@ class EngineCompletions:
         if request.suffix is not None:
             if request.echo:
                 raise ApiError("'echo' and 'suffix' exclude each other.", param="echo")
-            fill_in = self._fill_middle(request, wanted)
+            size = len(request.prompt) + len(request.suffix)
+            fill_in = await beside(size, lambda: self._fill_middle(request, wanted))
             prompts, stop_ids = [fill_in.ids], fill_in.stop_ids
             wanted += self._inputs.count(fill_in.begun) if wanted else 0
         else:
-            prompts = [self._inputs.ids(prompt) for prompt in split_prompts(request.prompt, "prompt")]
+            given = split_prompts(request.prompt, "prompt")
+            prompts = await beside(sum(map(len, given)), lambda: [self._inputs.ids(prompt) for prompt in given])
         echo = [self._inputs.tokenizer.decode(ids) for ids in prompts] if request.echo else []
         if not all(prompts):
             raise ApiError("The prompt is empty; there is nothing to continue.", param="prompt")
@@ -165,7 +167,7 @@ class EngineCompletions:
                 ids,
                 sampling,
                 count=per_prompt,
-                priority=request.priority or priority,
+                priority=priority if request.priority is None else request.priority,
                 constraint=constraint,
                 timeout=request.timeout,
                 session=request.session if len(prompts) == 1 else None,

@@ -5,8 +5,9 @@ Refuses with `ApiError` what does not fit or does not exist. Knows neither gener
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from highrise.core.errors import InputError
 from highrise.serve.constraint import Constraint, Constraints, Grammar
@@ -17,10 +18,21 @@ if TYPE_CHECKING:
     from highrise.encode.prompt import Prompt
     from highrise.serve.engine import Engine
 
-__all__ = ["EngineInputs"]
+__all__ = ["EngineInputs", "beside"]
+
+T = TypeVar("T")
 
 
 _MAX_NAME = 512
+
+
+_LONG = 50_000
+"""Characters that are read beside the event loop: 10 MB of one letter keep a tokenizer busy for seconds."""
+
+
+async def beside(size: int, work: Callable[[], T]) -> T:
+    """The outcome of `work` on a text of `size` characters; a long one does not keep other clients waiting."""
+    return work() if size < _LONG else await asyncio.to_thread(work)
 
 
 class EngineInputs:
