@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from highrise.core.errors import InputError
 from highrise.serve.begun import Begun, TokenIndex
@@ -145,6 +146,50 @@ def test_a_thousand_keys_cancelled_inside_their_prompts_leak_nothing():
     engine.cache.clear()
     engine.cache.check()
     assert engine.cache.num_free == 40
+
+
+def test_after_many_keys_the_piece_is_renewed_in_the_pause():
+    engine = tiny_engine()
+    engine.cache.floating.max_drift = 8
+    engine.generate([fill_in(40)])
+    outputs = engine.generate([fill_in(45)])[0]
+    assert outputs[-1].finish_reason == "length"
+    assert engine.has_work
+    while engine.has_work:
+        assert engine.step() == []
+    assert computed_for(engine, fill_in(50)) == 6
+    cold = tiny_engine().generate([fill_in(45)])[0]
+    engine.cache.floating.clear()
+    assert ids_of(engine.generate([greedy([*TEXT[:45], *SUFFIX, *MIDDLE], 4)])[0]) == ids_of(cold)
+
+
+def test_a_new_request_ends_the_renewal_before_it():
+    engine = tiny_engine(step_tokens=4)
+    engine.cache.floating.max_drift = 8
+    engine.generate([fill_in(40)])
+    engine.generate([fill_in(46)])
+    assert engine.stats().num_waiting == 1
+    name = engine.add(greedy([3, 4, 5], 1))
+    assert [output.request_id for output in engine.step()] == [name]
+    assert not engine.has_work
+    engine.cache.clear()
+    assert engine.cache.num_free == engine.cache.num_pages
+
+
+def test_choices_of_one_prompt_compute_it_once():
+    engine = tiny_engine(step_tokens=16)
+    prompt = greedy(TEXT, 5)
+    results = engine.generate([prompt])
+    computed = engine.decoder.num_computed
+    engine.cache.clear()
+    choices = [
+        replace(prompt, sampling=replace(prompt.sampling, temperature=float(seed > 0), seed=seed)) for seed in range(4)
+    ]
+    many = engine.generate(choices)
+    assert engine.decoder.num_computed - computed <= len(TEXT) + 4 * 4 + 3 * 4
+    assert ids_of(many[0]) == ids_of(results[0])
+    assert len({tuple(ids_of(outputs)) for outputs in many}) > 1
+    assert engine.cache.num_free == engine.cache.num_pages
 
 
 # ---------------------------------------------------------------------------------------------------- a begun word

@@ -40,10 +40,21 @@ def step(scheduler: Scheduler) -> list[Sequence]:
         assert item.sequence in scheduler.running
     scheduler.advance(work)
     answered = [item.sequence for item in work if item.finishes]
-    for one in answered:
+    for item in work:
+        one, num_right = item.sequence, 0
+        if not item.finishes:
+            assert not item.drafts
+            continue
         one.tokens.append(7)
+        for draft in item.drafts:
+            if draft != 7 or len(one.tokens) >= one.token_limit:
+                break
+            num_right += 1
+            one.tokens.append(7)
         if len(one.tokens) >= one.token_limit:
             scheduler.remove(one)
+        if item.drafts:
+            scheduler.settle(item, num_right)
     return answered
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ _log = logging.getLogger("highrise.agent")
 
 _QUERY_LINES = 8
 _CACHED_PLACES = 200
+_KEPT_SECONDS = 120.0
 _PATIENCE = 0.5  # seconds that a ghost text waits for the index; a chat waits as long as it takes
 _SMALL_TALK = frozenset(
     str.split(
@@ -70,7 +72,7 @@ class Context:
         self._config = config
         self._count = count
         self._screen = screen
-        self._places: OrderedDict[tuple[str, str], list[Hit]] = OrderedDict()
+        self._places: OrderedDict[tuple[str, str], tuple[float, list[Hit]]] = OrderedDict()
 
     # --------------------------------------------------------------------------------------------------------- chat
 
@@ -149,22 +151,26 @@ class Context:
         return window.prefix, window.suffix, [InfillExtra(text=text, filename=name) for name, text in pieces]
 
     async def _near(self, prefix: str, path: str | None) -> list[Hit]:
-        """Pieces like the lines above the current one; the same for every key typed in that line."""
+        """Pieces like the lines above the current one; the same for every key typed in that line and near it."""
         above = prefix.rsplit("\n", 1)[0] if "\n" in prefix else ""
         query = "\n".join([line for line in above.split("\n") if line.strip()][-_QUERY_LINES:])
         if len(_WORDS.findall(query)) < 3:
             return []
-        place = (path or "", query)
-        if place in self._places:
+        # Pieces stand before the text that grows: new ones make the model read all of it again. So they stay for some
+        # lines, where the file has a name to know it by.
+        lines = above.count("\n") + 1
+        place = (path, str(lines // _QUERY_LINES)) if path else ("", query)
+        found = self._places.get(place)
+        if found is not None and time.monotonic() - found[0] < _KEPT_SECONDS:
             self._places.move_to_end(place)
-            return self._places[place]
+            return found[1]
         try:
             async with asyncio.timeout(_PATIENCE):
                 hits = await self._search(query, 6)
         except TimeoutError:
             return []
         hits = _relevant(query, [hit for hit in hits if path is None or hit.path != path])
-        self._places[place] = hits
+        self._places[place] = (time.monotonic(), hits)
         if len(self._places) > _CACHED_PLACES:
             self._places.popitem(last=False)
         return hits

@@ -21,7 +21,7 @@ from highrise.core.errors import InputError
 from highrise.core.shape import DecoderShape
 from highrise.serve.begun import Begun, TokenIndex
 from highrise.serve.cache import Cache
-from highrise.serve.request import FinishReason, Output, Request, join
+from highrise.serve.request import FinishReason, Output, Priority, Request, Sampling, join
 from highrise.serve.sampling import Sampler, token_logprob
 from highrise.serve.scheduler import Scheduler, Work
 from highrise.serve.sequence import Sequence
@@ -34,6 +34,9 @@ __all__ = ["Decoder", "Engine", "EngineStats"]
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
+
+
+_RENEWAL = "\0renewal"
 
 
 class Decoder(Protocol):
@@ -228,6 +231,7 @@ class Engine:
             sequence.prompt_logprobs = [None] * sequence.num_prompt
         if request.session and (older := self._sessions.get(request.session)) is not None:
             self.cancel(older)
+        self._drop_renewal()
         self.scheduler.add(sequence)
         self._sequences[name] = sequence
         if request.session:
@@ -250,6 +254,33 @@ class Engine:
         self._cancelled.append(self._output(sequence, finish_reason="cancelled"))
         self._remove(sequence)
         return True
+
+    def _renew(self, sequence: Sequence) -> None:
+        """Compute the floating span of an answered request anew, behind everything else: the next key finds it fresh.
+
+        One at a time; any new request ends it, and the request's own next pause begins another.
+        """
+        if self.scheduler.waiting:
+            return
+        own = Sampling(temperature=0, max_tokens=0)
+        request = msgspec.structs.replace(
+            sequence.request, id=_RENEWAL, sampling=own, priority=Priority.BATCH, session="", begins="", constraint=None
+        )
+        renewal = Sequence(
+            request,
+            sampler=Sampler(own, request.prompt_ids, vocab_size=self.shape.vocab_size, eos_ids=self.eos_ids),
+            stream=self.tokenizer.decode_stream(),
+            salt=sequence.salt,
+            token_limit=sequence.num_prompt,
+        )
+        renewal.renews = True
+        self._drop_renewal()
+        self.scheduler.add(renewal)
+        self._sequences[_RENEWAL] = renewal
+
+    def _drop_renewal(self) -> None:
+        if (renewal := self._sequences.get(_RENEWAL)) is not None:
+            self._remove(renewal)
 
     def _remove(self, sequence: Sequence) -> None:
         self.scheduler.remove(sequence)
@@ -280,6 +311,7 @@ class Engine:
         self._num_steps += 1
         seconds = time.perf_counter() - started
         self._step_seconds += seconds
+        outputs = [output for output in outputs if output.request_id != _RENEWAL]
         self.scheduler.see(sum(len(item.places) for item in work), seconds)
         return outputs
 
@@ -388,7 +420,10 @@ class Engine:
             sequence, ids=(token,), text=text, logprobs=scored, finish_reason=reason, stop_reason=stop
         )
         if reason is not None:
+            stale = self.cache.floating.is_stale(sequence)
             self._remove(sequence)
+            if stale:
+                self._renew(sequence)
         return output
 
     @staticmethod

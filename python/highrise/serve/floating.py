@@ -47,10 +47,17 @@ class FloatingPieces:
             return None
         key = self._key(sequence)
         piece = self._pieces.get(key)
-        if piece is None or self._drift(piece, sequence.tokens, span[0]) > self.max_drift:
+        if piece is None or sequence.renews:
+            return None
+        sequence.drift = self._drift(piece, sequence.tokens, span[0])
+        if sequence.drift > self.max_drift:
             return None
         self._pieces.move_to_end(key)
         return piece
+
+    def is_stale(self, sequence: Sequence) -> bool:
+        """Whether what fills the hole of `sequence` should be computed anew before the next keys come."""
+        return sequence.hole is not None and 2 * sequence.drift > self.max_drift
 
     def keep(self, sequence: Sequence) -> bool:
         """Take over the pages of a sequence that is over, when its span was computed and not itself taken over."""

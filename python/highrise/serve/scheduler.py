@@ -214,7 +214,7 @@ class Scheduler:
             if prompts and (queued is None or self._urgency(prompts[0]) < self._urgency(queued)):
                 sequence = prompts.pop(0)
             elif queued is not None:
-                if not self._admit(queued, work, prompts):
+                if self._has_twin(queued) or not self._admit(queued, work, prompts):
                     blocked = True
                     continue
                 sequence = queued
@@ -228,6 +228,14 @@ class Scheduler:
             if not _types(sequence) and for_others <= 0:
                 break
         return budget
+
+    def _has_twin(self, sequence: Sequence) -> bool:
+        """Whether the very same prompt (one of `n` choices) is being computed: then it is waited for and shared."""
+        prompt = sequence.request.prompt_ids
+        return any(
+            other.request.prompt_ids is prompt and other.num_generated == 0 and not other.wants_prompt_logprobs
+            for other in self.running
+        )
 
     def _reserve_answers(self) -> None:
         """A slot for the newest token of every sequence that answers; the least urgent give way when pages run out."""

@@ -32,6 +32,7 @@ class Sequence:
         "arrival_step",
         "chunk_limit",
         "draft_length",
+        "drift",
         "first_output",
         "handle",
         "hole",
@@ -42,6 +43,7 @@ class Sequence:
         "num_prompt",
         "num_reserved",
         "prompt_logprobs",
+        "renews",
         "request",
         "salt",
         "sampler",
@@ -69,6 +71,10 @@ class Sequence:
         """Name of the sequence in the page allocator; None while it holds no page."""
         self.hole: tuple[int, int] | None = None
         """Tokens from .. to that are not computed, because they were taken over from an earlier request."""
+        self.drift = 0
+        """Tokens by which the text before the hole has changed since what fills it was computed."""
+        self.renews = False
+        """Whether the floating span is computed anew in any case."""
         self.skip = request.begins
         """Text still to come that is not shown."""
         self.arrival = 0
