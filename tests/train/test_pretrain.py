@@ -117,7 +117,7 @@ def test_a_budget_ends_the_run(tokens: Path, tmp_path: Path) -> None:
     config = msgspec.structs.replace(TINY, tokens=None, budget="2 s")
     started = time.monotonic()
     counts = pretrain(config, tokens, tmp_path, say=_silent)
-    assert int(counts["steps"]) >= 3 and time.monotonic() - started < 20
+    assert int(counts["steps"]) >= 3 and time.monotonic() - started < 90  # the looks at held-out text come on top
     rates = [line["rate"] for line in read_metrics(tmp_path / "metrics.jsonl")]
     assert rates[-1] < 0.3 * max(rates)
 
@@ -126,7 +126,7 @@ def test_a_budget_shorter_than_a_step_makes_the_step_smaller(tokens: Path, tmp_p
     said: list[str] = []
     config = msgspec.structs.replace(TINY, tokens=None, budget="300 ms", batch_tokens=64 * 2000, micro_batch=2)
     counts = pretrain(config, tokens, tmp_path, say=said.append)
-    assert 64 <= int(counts["tokens"]) < 64 * 2000 and any("longer than the budget" in text for text in said)
+    assert 64 <= int(counts["tokens"]) < 64 * 2000 and any("so that about" in text for text in said)
 
 
 def test_nothing_held_out_is_said_and_no_number_is_made_up(tmp_path: Path) -> None:
@@ -175,6 +175,12 @@ def test_rate_rises_stays_and_falls(decay: str) -> None:
 def test_contradictions_are_one_sentence(values: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         msgspec.convert(values, TrainConfig)
+
+
+def test_a_short_run_rises_too() -> None:
+    config = msgspec.structs.replace(TINY, warmup=0.03, learning_rate=1.0)
+    assert [rate_at(config, step, 40) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rate_at(msgspec.structs.replace(config, warmup=0.0), 0, 40) == 1.0
 
 
 def test_too_little_text_is_refused(tokens: Path, tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ METRICS = "metrics.jsonl"
 CURVE = "loss.png"
 _TOKENS_PER_PARAMETER = 20
 _REPLAN_EVERY = 10
-_EVALUATION_TOKENS = 1 << 16
+_EVALUATION_TOKENS = 1 << 15
+_FEWEST_STEPS = 150
 
 
 def pretrain(
@@ -193,25 +194,36 @@ class _Run:
         return self.windows * self.config.sequence
 
     def fit_step(self, say: Callable[[str], None]) -> None:
-        """Take fewer windows a step when the budget does not hold one of the size that was asked for.
+        """Take fewer windows a step when the budget does not hold enough steps of the size that was asked for.
 
-        One window is measured and its gradient thrown away.
+        A few windows are measured and their gradients thrown away. Few large steps learn less than many small ones
+        and start without a warm-up; the rate goes with the square root of the step's size.
         """
         if self._budget is None or self.step or not self.num_steps:
             return
+        seconds = self._window_seconds()
+        if self.seconds + seconds < 0.02 * self._budget:  # the first one pays for everything that is done once
+            seconds = self._window_seconds()
+        left, asked = max(0.0, self._budget - self.seconds), self.windows
+        self.windows = min(asked, max(1, int(left / seconds / _FEWEST_STEPS)))
+        self.num_steps = min(self.num_steps, max(1, int(left / seconds / self.windows)))
+        if self.windows < asked:
+            say(
+                f"train: steps have {self.step_tokens:,} instead of {self.config.batch_tokens:,} tokens, so that about "
+                f"{self.num_steps:,} fit into {self.config.budget} at {self.config.sequence / seconds:,.0f} tokens/s"
+            )
+
+    def _window_seconds(self) -> float:
         started = time.monotonic()
         accumulate(self.decoder, self._batches(windows=1), device=self.device, precision=self.precision)
         self.optimiser.zero_grad(set_to_none=True)
         seconds = time.monotonic() - started
         self.seconds += seconds
-        left = max(0.0, self._budget - self.seconds)
-        if seconds * self.windows > left:
-            asked, whole = self.step_tokens, human_seconds(seconds * self.windows)
-            self.windows = max(1, int(left / seconds))
-            say(
-                f"train: a step of {asked:,} tokens takes about {whole}, "
-                f"longer than the budget of {self.config.budget}; its steps have {self.step_tokens:,} tokens instead"
-            )
+        return seconds
+
+    def _rate(self) -> float:
+        asked = self.config.batch_tokens // self.config.sequence
+        return rate_at(self.config, self.step, self.num_steps) * math.sqrt(self.windows / asked)
 
     def _batches(self, windows: int) -> list[MicroBatch]:
         config = self.config
@@ -266,7 +278,7 @@ class _Run:
                     self.decoder,
                     self.optimiser,
                     self._batches(self.windows),
-                    rate=(rate := rate_at(config, self.step, self.num_steps)),
+                    rate=(rate := self._rate()),
                     clip=config.clip,
                     device=self.device,
                     precision=self.precision,

@@ -8,13 +8,19 @@ from highrise.train.config import TrainConfig
 
 __all__ = ["rate_at"]
 
+_LEAST_WARMUP = 10
+
 
 def rate_at(config: TrainConfig, step: int, num_steps: int) -> float:
     """The learning rate of `step` (0 .. num_steps - 1): it rises linearly, stays, and falls to `final_rate` of itself.
 
-    "linear" falls over the last `decay_share` of the steps, "cosine" from the end of the warm-up on.
+    The rise takes `warmup` of the steps, and at least ten or a tenth of them, whichever is less: a short run that
+    starts at the highest rate is thrown off its way. "linear" falls over the last `decay_share` of the steps, "cosine"
+    from the end of the warm-up on.
     """
     warmup = round(config.warmup * num_steps)
+    if config.warmup:
+        warmup = max(warmup, min(_LEAST_WARMUP, num_steps // 10))
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     start = warmup if config.decay == "cosine" else num_steps - round(config.decay_share * num_steps)
