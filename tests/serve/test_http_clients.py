@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import random
@@ -9,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -203,3 +205,44 @@ def test_what_is_not_http_is_refused_or_closed(url: str, backend: EngineBackend,
             [b"408"],
         )
     assert HTTP.get(f"{url}/healthz").status_code == 200
+
+
+@pytest.mark.slow
+def test_64_streams_for_a_minute_with_random_cancels() -> None:
+    """Every answer that is not cancelled is whole, nothing leaks, and memory stays flat after the warm-up."""
+    backend = tiny_backend(max_waiting=128, max_running=16)
+    sizes: list[int] = []
+    counts = {"whole": 0, "cancelled": 0}
+
+    async def client(url: str, number: int, end: float) -> None:
+        draw = random.Random(number)
+        async with httpx.AsyncClient(base_url=url, timeout=120) as http:
+            while time.monotonic() < end:
+                body = {"prompt": "Hi" * draw.randrange(1, 20), "max_tokens": draw.randrange(1, 60), "ignore_eos": True}
+                leave_after = draw.choice([1000, 1000, 0, 2, 10])
+                lines = 0
+                async with http.stream("POST", "/v1/completions", json={**body, "stream": True}) as answer:
+                    assert answer.status_code == 200
+                    async for line in answer.aiter_lines():
+                        assert '"error"' not in line, line
+                        lines += line.startswith("data:")
+                        if lines > leave_after:
+                            counts["cancelled"] += 1
+                            break
+                        counts["whole"] += line == "data: [DONE]"
+
+    async def measure(end: float) -> None:
+        while time.monotonic() < end:
+            sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
+            await asyncio.sleep(1)
+
+    async def everyone(url: str) -> None:
+        end = time.monotonic() + 60
+        await asyncio.gather(measure(end), *(client(url, number, end) for number in range(64)))
+
+    with listening(serve_app(backend)) as url:
+        asyncio.run(everyone(url))
+        nothing_leaks(backend)
+    assert counts["whole"] > 64 and counts["cancelled"] > 64, counts
+    grown = (sizes[-1] - sizes[len(sizes) // 3]) / 2**20
+    assert grown < 20, f"memory grew by {grown:.1f} MiB: {counts}"

@@ -35,9 +35,9 @@ ROUTES: dict[str, tuple[type[msgspec.Struct], dict[str, Any]]] = {
     "/tokenize": (TokenizeRequest, {"prompt": "Hi"}),
     "/detokenize": (DetokenizeRequest, {"tokens": [1]}),
 }
-NUMBERS: list[Any] = [-1, 0, 2, 10_000, 2**63, -(2**63) - 1, 10**400, 0.5, -1e308]
+NUMBERS: list[Any] = [-1, 0, 10_000, 2**63, 10**400, 0.5, -1e308]
 TEXTS: list[Any] = ["", "x", "\ud800", "\x00", "a" * 5000]
-LISTS: list[Any] = [[], [-1], [2**40], [""], ["\udfff"], [[]], [[1]], [None], [{}], ["x"] * 30]
+LISTS: list[Any] = [[], [-1], [2**40], [""], ["\udfff"], [[]], [None], [{}], ["x"] * 30]
 OBJECTS: list[Any] = [{}, {"1": 1}, {"1": 1000}, {"-1": 1}, {"999999": 1}, {"\u00b2": 1}, {"type": "x"}, {"regex": "["}]
 VALUES = [None, True, *NUMBERS, *TEXTS, *LISTS, *OBJECTS, {"type": "function", "function": {"name": "absent"}}]
 

@@ -122,7 +122,9 @@ SERVER = """
 """
 
 
-@pytest.mark.parametrize(("seconds", "delay", "text"), [(20, 0.1, "0123456789"), (0.3, 1, "")])
+@pytest.mark.parametrize(
+    ("seconds", "delay", "text"), [(20, 0.1, "0123456789"), pytest.param(0.3, 1, "", marks=pytest.mark.slow)]
+)
 def test_sigterm_drains(seconds: float, delay: float, text: str) -> None:
     command = [sys.executable, "-c", textwrap.dedent(SERVER), str(seconds), str(delay)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:

@@ -1,22 +1,19 @@
-"""/v1/responses through OpenAI's own client: text, items, streams, functions, structured output, refusals."""
+"""/v1/responses through OpenAI's own client: text, items, streams, functions, refusals."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import openai
 import pytest
-from pydantic import BaseModel
 
 from highrise.serve.http import serve_app
 from tests.serve.listening import HTTP, listening
 from tests.serve.scripted import ScriptedPrompts, scripted_backend
 from tests.serve.test_http import CALL, say
-from tests.serve.test_structured import backend, tokenizer  # noqa: F401
 
-MODEL = "smollm2-135m"
 TOOLS: Any = [
     {
         "type": "function",
@@ -42,12 +39,6 @@ def url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client(url: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-
-
-@pytest.fixture(scope="module")
-def real(backend: Any) -> Iterator[openai.OpenAI]:  # noqa: F811
-    with listening(serve_app(backend)) as address:
-        yield openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
 
 
 def test_a_text(client: openai.OpenAI) -> None:
@@ -215,30 +206,3 @@ def test_what_cannot_be_is_refused_under_the_name_that_the_client_used(
             continue
         assert answer.status_code == 400, answer.text
         assert answer.json()["error"]["param"] == param, answer.text
-
-
-class Mood(BaseModel):
-    mood: Literal["happy", "sad"]
-
-
-def test_the_official_client_parses_a_response(real: openai.OpenAI) -> None:
-    answer = real.responses.parse(model=MODEL, input="How is Ada?", text_format=Mood, temperature=0)
-    assert isinstance(answer.output_parsed, Mood)
-    bad = {"input": "a", "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "strng"}}}}
-    refused = HTTP.post(f"{real.base_url}responses", json=bad)
-    assert refused.status_code == 400
-    assert refused.json()["error"]["param"] == "text.format.schema"
-
-
-def test_a_forced_call_and_log_probabilities_of_a_real_model(real: openai.OpenAI) -> None:
-    answer = real.responses.create(model=MODEL, input="Weather in Bonn?", tools=TOOLS, tool_choice="required")
-    (call,) = answer.output
-    assert call.type == "function_call" and set(json.loads(call.arguments)) == {"city"}
-    said = real.responses.create(
-        model=MODEL, input="Hi", max_output_tokens=16, top_logprobs=2, include=["message.output_text.logprobs"]
-    )
-    message = said.output[0]
-    assert message.type == "message"
-    part = message.content[0]
-    assert part.type == "output_text" and part.logprobs
-    assert len(part.logprobs[0].top_logprobs) == 2

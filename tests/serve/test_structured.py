@@ -426,3 +426,44 @@ def test_every_choice_of_n_keeps_to_the_grammar(client: openai.OpenAI) -> None:
         model=MODEL, prompt="Yes or no?", n=3, seed=1, max_tokens=5, extra_body={"guided_choice": ["yes", "no"]}
     )
     assert {choice.text for choice in answered.choices} <= {"yes", "no"}
+
+
+WEATHER: Any = [
+    {
+        "type": "function",
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 8}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    }
+]
+
+
+class Mood(BaseModel):
+    mood: Literal["happy", "sad"]
+
+
+def test_the_official_client_parses_a_response(client: openai.OpenAI) -> None:
+    answer = client.responses.parse(model=MODEL, input="How is Ada?", text_format=Mood, temperature=0)
+    assert isinstance(answer.output_parsed, Mood)
+    bad = {"input": "a", "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "strng"}}}}
+    refused = HTTP.post(f"{client.base_url}responses", json=bad)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "text.format.schema"
+
+
+def test_a_forced_call_and_log_probabilities_of_a_real_model(client: openai.OpenAI) -> None:
+    answer = client.responses.create(model=MODEL, input="Weather in Bonn?", tools=WEATHER, tool_choice="required")
+    (call,) = answer.output
+    assert call.type == "function_call" and set(json.loads(call.arguments)) == {"city"}
+    said = client.responses.create(
+        model=MODEL, input="Hi", max_output_tokens=16, top_logprobs=2, include=["message.output_text.logprobs"]
+    )
+    message = said.output[0]
+    assert message.type == "message"
+    part = message.content[0]
+    assert part.type == "output_text" and part.logprobs
+    assert len(part.logprobs[0].top_logprobs) == 2
