@@ -362,6 +362,15 @@ def test_long_tool_results_are_cut_before_the_question_is() -> None:
     assert fit_history(messages, limit=10_000, count=len)[0] == messages
 
 
+def test_a_fill_in_with_a_grammar_is_not_cut(served: tuple[str, Any, OpenIndex]) -> None:
+    url, backend, _ = served
+    body = {"prompt": "def add(a, b):\n    ", "suffix": "\n", "max_tokens": 60}
+    assert HTTP.post(f"{url}/v1/completions", json=body).json()["choices"][0]["text"] == "return a + b"
+    raw = HTTP.post(f"{url}/v1/completions", json={**body, "guided_regex": "return .*"}).json()
+    assert raw["choices"][0]["text"].endswith("pass")
+    assert backend.runner.asked[-1].constraint is not None
+
+
 def test_responses_pass_the_guardrails_too(served: tuple[str, Any, OpenIndex]) -> None:
     url, _, _ = served
     refused = HTTP.post(f"{url}/v1/responses", json={"input": "my key is AKIA" + "QW3RT7ZXCV5BNM2K"})

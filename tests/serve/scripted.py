@@ -93,7 +93,9 @@ class ScriptedRunner:
     alive: bool = True
 
     def stats(self) -> Any:
-        return SimpleNamespace(num_running=1, num_waiting=0, page_usage=0.5, num_preemptions=2)
+        return SimpleNamespace(
+            num_running=1, num_waiting=0, page_usage=0.5, num_preemptions=2, drafted_tokens=8, accepted_tokens=5
+        )
 
     def close(self) -> None:
         self.alive = False

@@ -202,6 +202,15 @@ def test_a_dead_engine_is_503_for_those_in_flight_and_those_that_come() -> None:
         assert HTTP.get(f"{url}/healthz").status_code == 503
 
 
+def test_counts_of_the_engine_are_told_once() -> None:
+    with listening(serve_app(scripted_backend("x"))) as url:
+        for _ in range(2):
+            page = HTTP.get(f"{url}/metrics").text
+    for line in ("num_preemptions_total 2.0", "spec_decode_num_draft_tokens_total 8.0", "accepted_tokens_total 5.0"):
+        name, value = line.split()
+        assert re.search(rf"{name}{{[^}}]*}} {value}$", page, flags=re.MULTILINE), line
+
+
 def test_every_metric_of_the_dashboard_exists(backend: EngineBackend) -> None:
     dashboard = json.loads((Path(__file__).parents[2] / "docs" / "grafana" / "serve.json").read_text())
     asked = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ()))

@@ -17,6 +17,7 @@ from highrise.agent.config import AgentConfig
 from highrise.agent.context import Context, question_of
 from highrise.agent.wrapper import Wrapper
 from highrise.serve.backend import Backend
+from highrise.serve.grammar import grammar_of
 from highrise.serve.protocol import (
     ApiError,
     Chat,
@@ -173,7 +174,8 @@ class AssistantBackend(Wrapper):
         return self._cut(chunks, cleaner)
 
     def _is_ghost_text(self, request: CompletionRequest) -> bool:
-        raw = request.logprobs is not None or (request.n or 1) > 1 or request.ignore_eos
+        several = (request.n or 1) > 1 or (request.best_of or 1) > 1
+        raw = request.logprobs is not None or several or request.ignore_eos or grammar_of(request) is not None
         return request.suffix is not None and isinstance(request.prompt, str) and not raw
 
     async def _cut(self, chunks: AsyncIterator[Completion], cleaner: Cleaner) -> AsyncGenerator[Completion, None]:

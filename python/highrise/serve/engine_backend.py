@@ -45,6 +45,7 @@ from highrise.serve.translate import plain_message, shorten, split_prompts, toke
 
 if TYPE_CHECKING:
     import numpy as np
+    from prometheus_client import Counter
 
     from highrise.serve.engine import Engine
     from highrise.serve.runner import EngineRunner
@@ -72,7 +73,7 @@ class EngineBackend:
         self.embedder = embedder
         self.metrics = Metrics(self.name)
         self.metrics.refresh_with(self._refresh_gauges)
-        self._preemptions_told = 0
+        self._told: dict[Counter, int] = {}
         self._created = now()
         inputs = EngineInputs(engine, name=self.name, names={"", self.name, engine.name, *aliases})
         generation = Generation(runner, self.metrics, max_waiting=max_waiting, answer_seconds=answer_seconds)
@@ -125,8 +126,13 @@ class EngineBackend:
         self.metrics.running.set(stats.num_running)
         self.metrics.waiting.set(stats.num_waiting)
         self.metrics.cache_usage.set(stats.page_usage)
-        self.metrics.preemptions.inc(stats.num_preemptions - self._preemptions_told)
-        self._preemptions_told = stats.num_preemptions
+        for counter, total in (
+            (self.metrics.preemptions, stats.num_preemptions),
+            (self.metrics.drafted, stats.drafted_tokens),
+            (self.metrics.accepted, stats.accepted_tokens),
+        ):
+            counter.inc(total - self._told.get(counter, 0))
+            self._told[counter] = total
 
     # --------------------------------------------------------------------------------------------------- generation
 

@@ -42,6 +42,8 @@ class Metrics:
         self.prefix_queries = counter("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.")
         self.prefix_hits = counter("prefix_cache_hits", "Prompt tokens found in the prefix cache.")
         self.preemptions = counter("num_preemptions", "Requests sent back to the queue for want of pages.")
+        self.drafted = counter("spec_decode_num_draft_tokens", "Tokens guessed ahead by prompt look-up.")
+        self.accepted = counter("spec_decode_num_accepted_tokens", "Guesses that were right.")
         self.first_token = histogram("time_to_first_token_seconds", "From arrival to the first token.", _SECONDS)
         self.between_tokens = histogram("inter_token_latency_seconds", "Between two tokens of a request.", _BETWEEN)
         self.latency = histogram("e2e_request_latency_seconds", "From arrival to the last token.", _SECONDS)
