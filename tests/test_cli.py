@@ -114,7 +114,7 @@ os.execv(sys.executable, [sys.executable, "-m", "highrise.cli", *sys.argv[1:]])
     [
         ["serve", "locked.gguf", "--port", "0"],
         ["serve", "locked", "--port", "0"],
-        ["compute", "plan", "locked.gguf"],
+        ["compute", "plan", "--model", "locked.gguf"],
         ["data", "build", "locked", "--out", "out"],
         ["encode", "index", "locked", "out"],
         ["build", "locked.toml"],

@@ -81,6 +81,8 @@ def shape_of(model: str) -> DecoderShape:
     path = path / "config.json" if path.is_dir() else path
     try:
         content = msgspec.json.decode(path.read_bytes())
+    except PermissionError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
     except OSError:
         raise InputError(
             f"{model!r} is neither a known model ({', '.join(known)}) nor a GGUF file nor a readable config.json; "
