@@ -45,6 +45,26 @@ def test_a_pattern_of_sdists_is_built_version_by_version(tmp_path: Path) -> None
     assert {document.license for document in read_documents(tmp_path / "out")} == {"MIT"}
 
 
+def test_equal_files_beside_each_other_shift_nothing(make_repository: MakeRepository, tmp_path: Path) -> None:
+    """A file equal to the one just before it is no new record: what follows keeps its own fate."""
+    files: dict[str, str | bytes] = {"a/__init__.py": "x = 1\n", "b/__init__.py": "x = 1\n", "c/__init__.py": "x = 1\n"}
+    files |= {"d/broken.py": "def f(:\n", "e/good.py": module(1), "f/empty.py": ""}
+    folder = make_repository("team", files)
+    build_dataset(DataConfig(sources=(str(folder),)), tmp_path / "out", workers=0)
+    assert {name.partition(":")[2]: reason for name, (reason, _) in fates(tmp_path / "out").items()} == {
+        "a/__init__.py": "",
+        "b/__init__.py": "duplicate",
+        "c/__init__.py": "duplicate",
+        "d/broken.py": "broken",
+        "e/good.py": "",
+        "f/empty.py": "empty",
+    }
+    rows = pq.read_table(tmp_path / "out" / "files.parquet").to_pylist()
+    assert all(
+        row["path"].endswith("good.py") for row in rows if row["sha256"] and row["quality"] == rows[4]["quality"]
+    )
+
+
 def test_tables_and_dumps(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_bytes(jsonl(*({"code": module(n), "path": f"m{n}.py", "repo_name": f"team/{n % 3}"} for n in range(9))))

@@ -226,9 +226,9 @@ def _triage(
                 continue
             license = item.license or UNKNOWN
             key = content_key(by_rules, license, source.own, path, item.data)
-            record = seen.setdefault(key, len(seen))
-            ledger.add(**facts, record=record, equal=record < len(seen) - 1)
-            if record == len(seen) - 1:
+            known = key in seen
+            ledger.add(**facts, record=seen.setdefault(key, len(seen)), equal=known)
+            if not known:
                 yield Job(**facts, license=license, key=key, data=item.data)
 
 

@@ -180,9 +180,9 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
     if problem is not None:
         record.reason, record.detail = "broken", problem
         return
-    commented = filters.is_commentary(record.language, comment_share(record.language, text), config.cleaning)
-    if commented is not None:
-        record.reason, record.detail = "commentary", commented
+    commented = comment_share(record.language, text)
+    if (objection := filters.is_commentary(record.language, commented, config.cleaning)) is not None:
+        record.reason, record.detail = "commentary", objection
         return
     stated = licenses.file_license(text)
     if stated != licenses.UNKNOWN:
@@ -190,8 +190,8 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
     if config.licenses != "any" and not record.own and not licenses.is_allowed(record.license, config.licenses):
         record.reason, record.detail = "license", record.license
         return
-    if not record.own and (objection := _foreign(record, text, config)) is not None:
-        record.reason, record.detail = objection
+    if not record.own and (against := _foreign(record, text, config)) is not None:
+        record.reason, record.detail = against
         return
     if config.evaluations and (overlap := load_evaluations(config.evaluations).find(text)) is not None:
         record.contamination = f"{overlap.problem} {overlap.share:.3f}"
@@ -201,7 +201,8 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
     text = _redact(record, text, config)
     record.text = text
     record.sha256 = hashlib.sha256(text.encode()).hexdigest()
-    _score(record, quality_parts(record.language, text, error_share=errors), config)
+    parts = quality_parts(record.language, text, error_share=errors, commented=commented)
+    _score(record, parts, config)
 
 
 def _score(record: Record, parts: dict[str, float], config: DataConfig) -> None:

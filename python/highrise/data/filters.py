@@ -13,6 +13,7 @@ from highrise.data.languages import CODE, DATA
 
 __all__ = [
     "REASONS",
+    "count_letters",
     "is_commentary",
     "is_data",
     "is_encoded",
@@ -121,7 +122,7 @@ def is_data(language: str, text: str, config: CleaningConfig) -> str | None:
     solid = len(text) - text.count(" ") - text.count("\n") - text.count("\t")
     if solid < 512:
         return None
-    letters = _count_letters(text)
+    letters = count_letters(text)
     if letters < config.min_letter_share * solid:
         return f"{letters / solid:.0%} letters"
     if language in CODE and letters < 0.6 * solid:
@@ -181,7 +182,7 @@ def is_commentary(language: str, comment_share: float, config: CleaningConfig) -
 _NOT_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
 
 
-def _count_letters(text: str) -> int:
+def count_letters(text: str) -> int:
     """Letters; every character beyond ASCII counts as one."""
     if text.isascii():
         return len(text.encode().translate(None, _NOT_LETTERS))

@@ -10,7 +10,8 @@ import re
 __all__ = ["CODE", "DATA", "PROSE", "identify"]
 
 _ENDINGS = {
-    "python": "py pyi pyw pyx pxd",
+    "python": "py pyi pyw",
+    "cython": "pyx pxd pxi",
     "javascript": "js mjs cjs jsx",
     "typescript": "ts mts cts",
     "tsx": "tsx",

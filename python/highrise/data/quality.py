@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from highrise.data.filters import count_letters
 from highrise.data.languages import CODE, PROSE
 
 __all__ = ["WEIGHTS", "comment_share", "quality", "quality_parts"]
@@ -55,14 +56,18 @@ def comment_share(language: str, text: str) -> float:
     return min(1.0, commented / solid)
 
 
-def quality_parts(language: str, text: str, *, error_share: float = 0.0) -> dict[str, float]:
-    """The parts of the score. Only the first 20,000 characters are looked at; `error_share` is the parser's."""
+def quality_parts(
+    language: str, text: str, *, error_share: float = 0.0, commented: float | None = None
+) -> dict[str, float]:
+    """The parts of the score. Only the first 20,000 characters are looked at; `error_share` is the parser's,
+    `commented` what `comment_share` said, if it was asked already.
+    """
     sample = text[:_SAMPLE]
     lines = [line.strip() for line in sample.split("\n")]
     filled = [line for line in lines if line]
     solid = max(sum(map(len, filled)), 1)
     mean = solid / max(len(filled), 1)
-    letters = sum(len(match) for match in re.findall(r"[^\W\d_]+", sample)) / solid
+    letters = count_letters(sample) / solid
     parts = {
         "length": _band(len(filled), 0, 20, 1_000, 10_000),
         "lines": _band(mean, 2, 15, 50 if language not in PROSE else 400, 140 if language not in PROSE else 2_000),
@@ -70,7 +75,8 @@ def quality_parts(language: str, text: str, *, error_share: float = 0.0) -> dict
         "unique": _band(len(set(filled)) / max(len(filled), 1), 0.3, 0.85, 1, 1),
     }
     if language in CODE:
-        parts["comments"] = _band(comment_share(language, sample), -0.05, 0.1, 0.45, 0.95)
+        share = comment_share(language, sample) if commented is None else commented
+        parts["comments"] = _band(share, -0.05, 0.1, 0.45, 0.95)
         names = set(_NAME.findall(sample))
         parts["names"] = _band(sum(map(len, names)) / max(len(names), 1), 2, 6, 12, 30)
         parts["nesting"] = _band(len(_DEEP.findall(sample)) / max(len(filled), 1), -1, 0, 0.15, 0.8)
