@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--functions", type=int, default=400, help="questions asked of each corpus")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    model = MiniLm.load(locate("minilm-l6"))
+    model = MiniLm.load(locate("minilm-l6"), threads=arguments.threads)
     here = Path(__file__).parents[1] / "python"
     library = Path(sysconfig.get_path("stdlib"))
     print(

@@ -149,6 +149,30 @@ FloatArray swiglu(const py::array& gate, const py::array& up, const std::string&
   return out;
 }
 
+FloatArray layer_norm(const py::array& x, const py::array& weight, const py::array& bias, float epsilon,
+                      const std::string& isa) {
+  const Kernels& kernels = kernels_of(isa);
+  const float* from = checked<float>(x, "x", 1);
+  const float* scale = checked<float>(weight, "weight", 1);
+  const float* shift = checked<float>(bias, "bias", 1);
+  if (x.size() < 1 || x.size() != weight.size() || x.size() != bias.size()) {
+    throw py::value_error("x " + shape_of(x) + ", weight " + shape_of(weight) + " and bias " + shape_of(bias) +
+                          " must agree and not be empty");
+  }
+  FloatArray out(x.size());
+  kernels.layer_norm(from, scale, shift, x.size(), epsilon, out.mutable_data());
+  return out;
+}
+
+FloatArray gelu(const py::array& x, const std::string& isa) {
+  const Kernels& kernels = kernels_of(isa);
+  const float* from = checked<float>(x, "x", 1);
+  if (x.size() % serve::kTileRows != 0) throw py::value_error("x " + shape_of(x) + " must be whole tiles of 16");
+  FloatArray out(x.size());
+  kernels.gelu(from, x.size(), out.mutable_data());
+  return out;
+}
+
 // queries (rows, head_dim) against one head whose pages lie in `cache` (num_pages, bytes) as kernels.h describes.
 FloatArray attend(const py::array& queries, const py::array& visible, const py::array& cache,
                   const py::array& page_table, int page_size, bool half, const std::string& isa) {
@@ -210,6 +234,9 @@ void register_kernels(py::module_& module) {
   module.def("rms_norm", &rms_norm, py::arg("x"), py::arg("weight"), py::arg("epsilon"), py::arg("isa") = "auto");
   module.def("rotate", &rotate, py::arg("x"), py::arg("cosine"), py::arg("sine"), py::arg("isa") = "auto");
   module.def("swiglu", &swiglu, py::arg("gate"), py::arg("up"), py::arg("isa") = "auto");
+  module.def("layer_norm", &layer_norm, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("epsilon"),
+             py::arg("isa") = "auto");
+  module.def("gelu", &gelu, py::arg("x"), py::arg("isa") = "auto");
   module.def("attend", &attend, py::arg("queries"), py::arg("visible"), py::arg("cache"), py::arg("page_table"),
              py::arg("page_size"), py::arg("half"), py::arg("isa") = "auto");
 }

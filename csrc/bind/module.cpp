@@ -19,6 +19,7 @@ const serve::Kernels& kernels_of(const std::string& isa) {
 void register_all(pybind11::module_& module) {
   module.doc() = "C++ kernels of Highrise: plain pointers inside, checked arrays outside.";
   register_decoder(module);
+  register_encoder(module);
   register_kernels(module);
 }
 

@@ -13,6 +13,7 @@ namespace highrise::bind {
 const serve::Kernels& kernels_of(const std::string& isa);
 
 void register_decoder(pybind11::module_& module);
+void register_encoder(pybind11::module_& module);
 void register_kernels(pybind11::module_& module);
 void register_all(pybind11::module_& module);
 

@@ -14,7 +14,7 @@ struct Activations {
   int64_t stride = 0;            // columns rounded up to a multiple of 32; what lies beyond the columns is zero
   int64_t groups = 0;            // stride / 32
   float* values = nullptr;       // filled by the producer
-  int8_t* codes = nullptr;       // round(value / scale), within -127..127
+  int8_t* codes = nullptr;       // round(value / scale), within -127..127; nullptr where only floats are multiplied
   float* scales = nullptr;       // largest magnitude of a group of 32, divided by 127
   int32_t* sums = nullptr;       // sum of the codes of a group
   int32_t* part_sums = nullptr;  // the same for each half of a group
@@ -68,6 +68,10 @@ struct Kernels {
   void (*rotate)(float* x, const float* cosine, const float* sine, int64_t count);
   void (*swiglu)(const float* gate, const float* up, int64_t count, float* out);
   void (*attend)(const AttentionTask& task);
+  // (x - mean) / sqrt(variance + epsilon) * weight + bias; `out` may be `x`.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, int64_t count, float epsilon, float* out);
+  // GELU within 3e-5; `count` is a multiple of 16, `out` may be `x`.
+  void (*gelu)(const float* x, int64_t count, float* out);
   // Stores one token's key or value of one head; magnitudes are held below the half-precision limit.
   void (*to_half)(const float* x, int64_t count, uint16_t* out);
   // Codes and scales of groups of 32 floats without minima, at `bits`, by a search for the least squared error.

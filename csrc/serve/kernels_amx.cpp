@@ -25,12 +25,27 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-// Pairs of neighbouring columns as bfloats, [pair][row][2], from the floats of the even and of the odd column.
-HIGHRISE_INLINE void store_pairs(uint16_t* out, F even, F odd) {
-  const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd, even));
+// Bfloats of an even column (lower half) and of the odd one beside it, as pairs: [row][2].
+HIGHRISE_INLINE void store_pairs(uint16_t* out, __m512i both) {
   const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
                                          5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   _mm512_storeu_si512(out, _mm512_permutexvar_epi16(order, both));
+}
+
+HIGHRISE_INLINE void store_pairs(uint16_t* out, F even, F odd) {
+  store_pairs(out, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd, even)));
+}
+
+// Weights that are stored as bfloats, [column][16 rows], only change places.
+inline void pair_columns(const PackedMatrix& matrix, const uint8_t* tile, int64_t first, int64_t count, uint16_t* out) {
+  const auto* bfloats = reinterpret_cast<const uint16_t*>(tile);
+  const auto column = [&](int64_t index) {
+    return index < matrix.cols ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bfloats + index * kTileRows))
+                               : _mm256_setzero_si256();
+  };
+  for (int64_t pair = first * kGroup; pair < (first + count) * kGroup; pair += 2, out += 2 * kTileRows) {
+    store_pairs(out, _mm512_inserti64x4(_mm512_castsi256_si512(column(pair)), column(pair + 1), 1));
+  }
 }
 
 template <int Bits, int Parts, bool HasMinimum>
@@ -62,6 +77,7 @@ HIGHRISE_INLINE void widen_groups(const PackedMatrix& matrix, const uint8_t* til
 }
 
 inline void widen_any(const PackedMatrix& matrix, const uint8_t* tile, int64_t first, int64_t count, uint16_t* out) {
+  if (matrix.bits == 0) return pair_columns(matrix, tile, first, count, out);
   switch (matrix.bits * 10 + (matrix.scales_per_group == 2 ? 2 : 0) + (matrix.has_minimum ? 1 : 0)) {
     case 40:
       return widen_groups<4, 1, false>(matrix, tile, first, count, out);
@@ -115,7 +131,7 @@ inline void multiply_block(const uint16_t* inputs, int64_t stride, const uint16_
 int64_t many_scratch(int64_t) { return kWeightBytes + (kMaxManyInputs + kBlockInputs) * kSumStride * 4 + 128; }
 
 void multiply_many(const MultiplyTask& task, uint8_t* scratch) {
-  if (task.matrix->bits == 0) return multiply(task);
+  if (task.matrix->bits == 0 && task.matrix->kind != serve::FloatKind::BF16) return multiply(task);
   scratch += -reinterpret_cast<uintptr_t>(scratch) & 63;
   auto* weights = reinterpret_cast<uint16_t*>(scratch);
   auto* sums = reinterpret_cast<float*>(scratch + kWeightBytes);
@@ -151,8 +167,9 @@ namespace highrise::serve {
 
 const Kernels* amx_kernels() {
   using namespace highrise::amx;
-  static const Kernels table = {"amx",    quantise, multiply, 32,     multiply_many, many_scratch,    true,
-                                rms_norm, rotate,   swiglu,   attend, to_half,       quantise_weights};
+  static const Kernels table = {"amx",        quantise,   multiply, 32,      multiply_many,
+                                many_scratch, true,       rms_norm, rotate,  swiglu,
+                                attend,       layer_norm, gelu,     to_half, quantise_weights};
   return &table;
 }
 

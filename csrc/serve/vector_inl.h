@@ -52,6 +52,38 @@ inline void swiglu(const float* gate, const float* up, int64_t count, float* out
   }
 }
 
+inline void layer_norm(const float* x, const float* weight, const float* bias, int64_t count, float epsilon,
+                       float* out) {
+  F total = zero();
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) total = add(total, load(x + i));
+  float sum = reduce_add(total);
+  for (; i < count; ++i) sum += x[i];
+  const float mean = sum / static_cast<float>(count);
+  F squares = zero();
+  for (i = 0; i + kLanes <= count; i += kLanes) {
+    const F centred = sub(load(x + i), set1(mean));
+    squares = fma(centred, centred, squares);
+  }
+  float variance = reduce_add(squares);
+  for (; i < count; ++i) variance += (x[i] - mean) * (x[i] - mean);
+  const float scale = 1.0f / __builtin_sqrtf(variance / static_cast<float>(count) + epsilon);
+  for (i = 0; i + kLanes <= count; i += kLanes) {
+    store(out + i, fma(mul(sub(load(x + i), set1(mean)), set1(scale)), load(weight + i), load(bias + i)));
+  }
+  for (; i < count; ++i) out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+}
+
+// erf(x / sqrt 2) is about tanh(x (a + b x^2 + c x^4)), fitted on [-6, 6]; so GELU(x) = x / (1 + exp(-2 x (a + ...))).
+inline void gelu(const float* x, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const F value = max(load(x + i), set1(-13.0f));  // GELU(-13) is below 1e-17, and exp of twice more clamps
+    const F square = min(mul(value, value), set1(36.0f));
+    const F slope = fma(fma(set1(-3.51516887e-04f), square, set1(3.70056467e-02f)), square, set1(7.97507883e-01f));
+    store(out + i, div(value, add(set1(1.0f), exp(mul(mul(set1(-2.0f), value), slope)))));
+  }
+}
+
 inline void to_half(const float* x, int64_t count, uint16_t* out) {  // count is a multiple of 16
   for (int64_t i = 0; i < count; i += kLanes) {
     store_half(out + i, min(max(load(x + i), set1(-kHalfLimit)), set1(kHalfLimit)));
@@ -62,6 +94,16 @@ inline void quantise(const Activations& inputs, int64_t first, int64_t last) {
   constexpr int kVectors = serve::kGroup / kLanes;
   for (int64_t row = first; row < last; ++row) {
     const float* values = inputs.values + row * inputs.stride;
+#if defined(__AVX512BF16__)
+    if (inputs.bfloats) {
+      uint16_t* bfloats = inputs.bfloats + row * inputs.stride;
+      for (int64_t i = 0; i < inputs.stride; i += kLanes) {
+        const __m256bh rounded = _mm512_cvtneps_pbh(load(values + i));
+        __builtin_memcpy(bfloats + i, &rounded, sizeof rounded);
+      }
+    }
+#endif
+    if (!inputs.codes) continue;
     int8_t* codes = inputs.codes + row * inputs.stride;
     for (int64_t group = 0; group < inputs.groups; ++group) {
       F x[kVectors];
@@ -77,13 +119,6 @@ inline void quantise(const Activations& inputs, int64_t first, int64_t last) {
       for (int v = 0; v < kVectors; ++v) {
         const F code = round(mul(x[v], inverse));
         store_as_bytes(codes + group * serve::kGroup + v * kLanes, code);
-#if defined(__AVX512BF16__)
-        if (inputs.bfloats) {
-          const __m256bh rounded = _mm512_cvtneps_pbh(x[v]);
-          uint16_t* bfloats = inputs.bfloats + row * inputs.stride + group * serve::kGroup + v * kLanes;
-          __builtin_memcpy(bfloats, &rounded, sizeof rounded);
-        }
-#endif
         part[v * 2 / kVectors] = add(part[v * 2 / kVectors], code);
       }
       const auto low = static_cast<int32_t>(reduce_add(part[0])), high = static_cast<int32_t>(reduce_add(part[1]));

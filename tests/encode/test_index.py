@@ -40,7 +40,7 @@ class TopicEmbedder:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def embed(self, texts: Sequence[str], *, threads: int = 1) -> np.ndarray:
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
         self.texts += texts
         rows = [
             [sum(word in text.lower() for word in words.split()) for words in TOPICS.values()] + [0.1] for text in texts
@@ -230,7 +230,7 @@ def test_a_killed_build_goes_on_where_it_stopped(tmp_path: Path) -> None:
         from highrise.encode.index_build import build_from_documents
         vectors._BLOCK = 1
         class Slow(TopicEmbedder):
-            def embed(self, texts, *, threads=None):
+            def embed(self, texts):
                 if len(self.texts) == 3:
                     print("two done", flush=True)
                     time.sleep(60)

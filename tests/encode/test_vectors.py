@@ -73,7 +73,7 @@ def test_a_block_that_cannot_be_read_is_computed_again(tmp_path: Path) -> None:
 
     def run() -> tuple[Vectors, TopicEmbedder]:
         embedder = TopicEmbedder()
-        return embed_within_budget(embedder, keys, texts.__getitem__, budget=9, threads=1, folder=tmp_path), embedder
+        return embed_within_budget(embedder, keys, texts.__getitem__, budget=9, folder=tmp_path), embedder
 
     first, _ = run()
     again, embedder = run()

@@ -135,7 +135,7 @@ class SearchIndex:
         if opened is None or self._embedder is None:
             return None
         vectors, chunk_of_row = opened
-        query_vector = self._embedder.embed([query], threads=1)[0]
+        query_vector = self._embedder.embed([query])[0]
         rows = vectors.search(query_vector, limit, allowed=None if allowed is None else allowed[chunk_of_row])
         return chunk_of_row[rows]
 

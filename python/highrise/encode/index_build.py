@@ -98,9 +98,9 @@ def build_from_documents(
     vectors = None
     if config.budget_seconds > 0 and len(store):
         if embedder is None:
-            embedder = _open_embedder(config)
+            embedder = _open_embedder(config, threads)
         weights = fingerprint(embedder.name, config.max_tokens, _probe(embedder))
-        vectors = _embed(config, store, keys, out, progress, _vectors_of(previous, weights), embedder, threads)
+        vectors = _embed(config, store, keys, out, progress, _vectors_of(previous, weights), embedder)
     chunk_of_row, row_of_chunk = _match(keys, vectors)
     embedded_own = sum(store.records[number].own for number in chunk_of_row)
     counts |= {
@@ -146,14 +146,14 @@ def _words(store: ChunkStore, number: int) -> str:
     return f"{record.path} {record.symbol} {record.symbol}\n{store.text(number)}"
 
 
-def _open_embedder(config: IndexConfig) -> Embedder:
+def _open_embedder(config: IndexConfig, threads: int) -> Embedder:
     try:
         folder = locate(config.embedder, download=True, say=say)
     except HighriseError as error:
         raise ConfigError(
             f'the embedder of the index is not to be had ({error}); index.budget = "0 s" builds one without vectors'
         ) from error
-    return MiniLm.load(folder, name=config.embedder, max_tokens=config.max_tokens)
+    return MiniLm.load(folder, name=config.embedder, max_tokens=config.max_tokens, threads=threads)
 
 
 def _probe(embedder: Embedder) -> list[float]:
@@ -169,7 +169,6 @@ def _embed(
     progress: Progress | None,
     earlier: Vectors | None,
     embedder: Embedder,
-    threads: int,
 ) -> Vectors:
     """Own chunks first, those with a name before the others, and spread over the sources when time runs out."""
 
@@ -186,7 +185,6 @@ def _embed(
         [keys[number] for number in order],
         lambda index: passage(store.records[order[index]], store.text(order[index])),
         budget=config.budget_seconds,
-        threads=threads,
         folder=out / "blocks",
         earlier=earlier,
         advance=advance,

@@ -47,7 +47,6 @@ def embed_within_budget(
     text: Callable[[int], str],
     *,
     budget: float,
-    threads: int,
     folder: Path,
     earlier: Vectors | None = None,
     advance: Callable[[int, float], None] = lambda count, seconds: None,
@@ -74,7 +73,7 @@ def embed_within_budget(
             if spent >= budget:
                 break
             started = time.monotonic()
-            values = embedder.embed([text(index) for index in block], threads=threads)
+            values = embedder.embed([text(index) for index in block])
             spent += time.monotonic() - started
             _save(path, values)
             with atomic_write(folder / "seconds") as file:
