@@ -1,4 +1,4 @@
-"""A BERT encoder after its embeddings in plain numpy, one text at a time: what `csrc/serve/encoder.h` must agree with."""
+"""A BERT encoder after its embeddings in plain numpy, a text at a time: what `csrc/serve/encoder.h` must agree with."""
 
 from __future__ import annotations
 
