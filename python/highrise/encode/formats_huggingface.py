@@ -1,178 +1,143 @@
 """Floor 3, formats_huggingface: tokenizer.json in both directions, and the folder it lies in.
 
-Only byte-level BPE with a split pattern we know; anything else in the file that would change the ids is one error that
-names it. Special tokens that a post-processor would add are not added: prompts are made by `encode/prompt.py`.
+Byte-level BPE with a split pattern that has a scanner becomes a `VocabularyFile`, the rest a `PipelineFile`. What a
+file asks for and is not done is one error that names it. Knows nothing of how text is encoded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from highrise.core.errors import InputError
+from highrise.encode import steps
 from highrise.encode.config import MAX_IDS
 from highrise.encode.formats import Special, VocabularyFile
+from highrise.encode.patterns import EXPRESSIONS
+from highrise.encode.pipeline import Added, PipelineFile
 
-__all__ = ["PATTERNS", "read_folder", "read_tokenizer_json", "write_tokenizer_json"]
+__all__ = ["read_folder", "read_tokenizer_json", "write_tokenizer_json"]
 
-_WORDS = r"[^\r\n\p{L}\p{N}]?"
-_TAIL = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_CASED = (
-    rf"{_WORDS}{_UPPER}*{_LOWER}+{_ENDINGS}?|{_WORDS}{_UPPER}+{_LOWER}*{_ENDINGS}?"
-    rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*{_TAIL}"
-)
-_LLAMA3 = rf"{_ENDINGS}|{_WORDS}\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*{_TAIL}"
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_GPT2_POSSESSIVE = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
-# OpenAI's own has `\p{N}{1,3}+`, which Oniguruma, the engine of `tokenizers`, takes for "any number of times".
-_CL100K = (
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*+"
-    r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
-)
-_CL100K_OLD = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*" + (
-    r"|\s*[\r\n]|\s+(?!\S)|\s+"
-)
-
-PATTERNS: dict[str, str] = {
-    _GPT2: "gpt2",
-    _GPT2_POSSESSIVE: "gpt2",
-    _LLAMA3: "llama3",
-    _CL100K_OLD: "llama3",
-    _CL100K: "cl100k",
-    _QWEN2: "qwen2",
-    _CASED: "o200k",
-}
-"""Regular expressions as files have them, and the scheme that splits the same."""
-
-_EXPRESSIONS = {"gpt2": _GPT2, "llama3": _LLAMA3, "cl100k": _CL100K, "qwen2": _QWEN2, "o200k": _CASED}
+_UNTOUCHED = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
 
 
-class _Added(msgspec.Struct):
-    id: int
-    content: str
-    special: bool = False
-    single_word: bool = False
-    lstrip: bool = False
-    rstrip: bool = False
-    normalized: bool = True
+class _Document(msgspec.Struct):
+    model: dict[str, Any]
+    added_tokens: list[Added] = []
+    normalizer: dict[str, Any] | None = None
+    pre_tokenizer: dict[str, Any] | None = None
+    post_processor: dict[str, Any] | None = None
+    decoder: dict[str, Any] | None = None
+    truncation: dict[str, Any] | None = None
+    padding: dict[str, Any] | None = None
 
 
-class _Model(msgspec.Struct):
-    vocab: dict[str, int]
-    merges: list[str | list[str]]
-    type: str = "BPE"
-    dropout: float | None = None
-    unk_token: str | None = None
-    continuing_subword_prefix: str | None = None
-    end_of_word_suffix: str | None = None
-    byte_fallback: bool = False
-    ignore_merges: bool = False
-
-
-class _File(msgspec.Struct):
-    model: msgspec.Raw
-    added_tokens: list[_Added] = []
-    normalizer: dict[str, object] | None = None
-    pre_tokenizer: dict[str, object] | None = None
-    truncation: dict[str, object] | None = None
-    padding: dict[str, object] | None = None
-
-
-class _Kind(msgspec.Struct):
-    type: str = "BPE"
-
-
-def read_tokenizer_json(content: bytes, *, name: str) -> VocabularyFile:
+def read_tokenizer_json(content: bytes, *, name: str) -> VocabularyFile | PipelineFile:
     """Read the bytes of a tokenizer.json; `name` stands in errors."""
     try:
-        file = msgspec.json.decode(content, type=_File)
-        kind = msgspec.json.decode(file.model, type=_Kind).type
-        if kind != "BPE":
-            raise _unsupported(name, f"a {kind} model; only byte-level BPE is supported")
-        model = msgspec.json.decode(file.model, type=_Model)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        document = msgspec.json.decode(content, type=_Document)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{name} is not a tokenizer.json: {error}") from error
-    for field, value in (
-        ("dropout", model.dropout),
-        ("continuing_subword_prefix", model.continuing_subword_prefix),
-        ("end_of_word_suffix", model.end_of_word_suffix),
-        ("byte_fallback", model.byte_fallback),
-    ):
-        if value:
-            raise _unsupported(name, f"model.{field} = {value!r}")
-    if file.truncation is not None or file.padding is not None:
-        field = "truncation" if file.truncation is not None else "padding"
-        raise _unsupported(name, f"{field}; set it to null")
-    size = max(model.vocab.values(), default=-1) + 1
-    if size > MAX_IDS or min(model.vocab.values(), default=0) < 0:
-        raise InputError(f"{name} is damaged: it has token ids outside 0 to {MAX_IDS - 1}")
-    tokens = [""] * size
-    for token, index in model.vocab.items():
-        tokens[index] = token
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model.merges]
-    return VocabularyFile(
-        scheme=_read_scheme(file.pre_tokenizer, name),
-        specials=[_read_added(added, name) for added in file.added_tokens],
+    for field in ("truncation", "padding"):
+        if getattr(document, field) is not None:
+            raise InputError(f"{name} is not supported: it has {field}; set it to null")
+    options = dict(document.model)
+    vocabulary = options.pop("vocab", None)
+    tokens, scores = _read_vocabulary(vocabulary, name=name)
+    merges = _read_merges(options.pop("merges", []), name=name)
+    options["type"] = options.get("type") or _guess_type(vocabulary, bool(merges))
+    for added in document.added_tokens:
+        if not 0 <= added.id < MAX_IDS:
+            raise InputError(f"{name} is damaged: the added token {added.content!r} has the id {added.id}")
+    scheme = _fast_scheme(document, options, tokens, name=name)
+    if scheme is not None:
+        before, after = steps.added_around(document.post_processor, name=name)
+        return VocabularyFile(
+            scheme=scheme,
+            specials=[
+                Special(added.content, added.id, not added.special and not added.content.strip())
+                for added in document.added_tokens
+            ],
+            tokens=tokens,
+            merges=[f"{left} {right}" for left, right in merges],
+            whole_pieces=bool(options.get("ignore_merges")),
+            nfc=document.normalizer is not None,
+            before=before,
+            after=after,
+        )
+    return PipelineFile(
         tokens=tokens,
+        scores=scores,
         merges=merges,
-        whole_pieces=model.ignore_merges,
-        nfc=_read_normalizer(file.normalizer, name),
+        model=options,
+        added=document.added_tokens,
+        normalizer=document.normalizer,
+        pre_tokenizer=document.pre_tokenizer,
+        post_processor=document.post_processor,
+        decoder=document.decoder,
+        name=name,
     )
 
 
-def _unsupported(name: str, what: str) -> InputError:
-    return InputError(f"{name} is not supported: it has {what}")
+def _guess_type(vocabulary: object, has_merges: bool) -> str:
+    """Old files do not name the type of their model."""
+    return "Unigram" if isinstance(vocabulary, list) else "BPE" if has_merges else "WordPiece"
 
 
-def _read_added(added: _Added, name: str) -> Special:
-    for field in ("single_word", "lstrip", "rstrip"):
-        if getattr(added, field):
-            raise _unsupported(name, f"the added token {added.content!r} with {field}")
-    return Special(added.content, added.id, not added.special and not added.content.strip())
+def _read_vocabulary(vocabulary: object, *, name: str) -> tuple[list[str], list[float]]:
+    """Tokens by id ("" is a hole) and, where the file has them, their scores."""
+    if isinstance(vocabulary, list):
+        for index, entry in enumerate(vocabulary):
+            if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)) or not isinstance(
+                entry[1], int | float
+            ):
+                raise InputError(f"{name} is damaged: entry {index} of its vocabulary is {str(entry)[:60]!r}")
+        return [entry[0] for entry in vocabulary], [float(entry[1]) for entry in vocabulary]
+    if not isinstance(vocabulary, dict):
+        raise InputError(f"{name} is not a tokenizer.json: its vocabulary is {str(vocabulary)[:60]!r}")
+    for token, index in vocabulary.items():
+        if type(index) is not int or not 0 <= index < MAX_IDS:
+            raise InputError(
+                f"{name} is damaged: it has token ids outside 0 to {MAX_IDS - 1} ({token[:60]!r} is {str(index)[:60]})"
+            )
+    tokens = [""] * (max(vocabulary.values(), default=-1) + 1)
+    for token, index in vocabulary.items():
+        if tokens[index]:
+            raise InputError(f"{name} is damaged: id {index} belongs to {tokens[index][:60]!r} and to {token[:60]!r}")
+        tokens[index] = token
+    return tokens, []
 
 
-def _read_normalizer(normalizer: dict[str, object] | None, name: str) -> bool:
-    """Whether the text is brought to NFC."""
-    if normalizer is None:
-        return False
-    parts = normalizer.get("normalizers") if normalizer.get("type") == "Sequence" else [normalizer]
-    assert isinstance(parts, list)
-    for part in parts:
-        if part.get("type") != "NFC":
-            raise _unsupported(name, f"the normalizer {part.get('type')}; only NFC is supported")
-    return bool(parts)
+def _read_merges(merges: object, *, name: str) -> list[tuple[str, str]]:
+    if not isinstance(merges, list):
+        raise InputError(f"{name} is not a tokenizer.json: its merges are {str(merges)[:60]!r}")
+    found = []
+    for rank, merge in enumerate(merges):
+        sides = merge.split(" ") if isinstance(merge, str) else merge
+        if not isinstance(sides, list) or len(sides) != 2 or not all(isinstance(side, str) for side in sides):
+            raise InputError(f"{name}: merge {rank} {str(merge)[:60]!r} is not two tokens with a blank between")
+        found.append((sides[0], sides[1]))
+    return found
 
 
-def _read_scheme(pre_tokenizer: dict[str, object] | None, name: str) -> str:
-    if pre_tokenizer is None:
-        raise _unsupported(name, "no pre_tokenizer; byte-level BPE needs one")
-    listed = pre_tokenizer.get("pretokenizers") if pre_tokenizer.get("type") == "Sequence" else [pre_tokenizer]
-    assert isinstance(listed, list)
-    parts: list[dict[str, object]] = listed
-    kinds = [str(part.get("type")) for part in parts]
-    if not kinds or kinds[-1] != "ByteLevel":
-        raise _unsupported(name, f"the pre_tokenizer {' + '.join(kinds)}; its last part must be ByteLevel")
-    if parts[-1].get("add_prefix_space"):
-        raise _unsupported(name, "ByteLevel with add_prefix_space")
-    own_split = parts[-1].get("use_regex", True)
-    if kinds == ["ByteLevel"] and own_split:
-        return "gpt2"
-    if kinds == ["Digits", "ByteLevel"] and own_split and parts[0].get("individual_digits"):
+def _fast_scheme(document: _Document, model: Mapping[str, Any], tokens: list[str], *, name: str) -> str | None:
+    """The scanner that does all that this file asks for before its byte-level BPE; None if there is none."""
+    if model.get("type") != "BPE" or any(model.get(key) for key in _UNTOUCHED):
+        return None
+    if not steps.ends_in_byte_level(document.pre_tokenizer, name=name):
+        return None
+    if any(added.lstrip or added.rstrip or added.single_word for added in document.added_tokens):
+        return None
+    changes = steps.normalizers(document.normalizer, name=name)
+    if changes not in ([], [{"type": "NFC"}]) or (document.normalizer is not None and not changes):
+        return None
+    splits = steps.pre_tokenizers(document.pre_tokenizer, name=name)
+    if splits == [{"type": "Digits", "individual_digits": True}, {"type": "Scheme", "scheme": "gpt2"}]:
         return "smollm"
-    if kinds == ["Split", "ByteLevel"] and not own_split:
-        split = parts[0]
-        pattern = split.get("pattern")
-        expression = pattern.get("Regex") if isinstance(pattern, dict) else None
-        # With "Removed" and invert the matches are kept; with "Isolated" too, and these patterns match everything.
-        keeps = (split.get("behavior"), bool(split.get("invert"))) in (("Isolated", False), ("Removed", True))
-        if keeps and expression in PATTERNS:
-            return PATTERNS[str(expression)]
-        raise _unsupported(name, f"the split pattern {expression or pattern!r} ({split.get('behavior')})")
-    raise _unsupported(name, f"the pre_tokenizer {' + '.join(kinds)} with these settings")
+    return str(splits[0]["scheme"]) if len(splits) == 1 and splits[0]["type"] == "Scheme" else None
 
 
 class _TokenizerConfig(msgspec.Struct):
@@ -185,7 +150,7 @@ def _content(token: str | dict[str, object] | None) -> str | None:
     return str(token.get("content")) if isinstance(token, dict) else token
 
 
-def read_folder(folder: Path) -> VocabularyFile:
+def read_folder(folder: Path) -> VocabularyFile | PipelineFile:
     """The tokenizer.json of a folder, with the end and begin tokens of tokenizer_config.json beside it."""
     path = folder / "tokenizer.json"
     try:
@@ -199,7 +164,10 @@ def read_folder(folder: Path) -> VocabularyFile:
         config = msgspec.json.decode(beside.read_bytes(), type=_TokenizerConfig)
     except msgspec.MsgspecError as error:
         raise InputError(f"{beside} cannot be read: {error}") from error
-    ids = {special.text: special.id for special in file.specials}
+    if isinstance(file, PipelineFile):
+        ids = {added.content: added.id for added in file.added}
+    else:
+        ids = {special.text: special.id for special in file.specials}
     return msgspec.structs.replace(
         file,
         eos_id=ids.get(_content(config.eos_token) or ""),
@@ -225,7 +193,7 @@ def write_tokenizer_json(file: VocabularyFile) -> bytes:
     if file.scheme == "smollm":
         parts = [{"type": "Digits", "individual_digits": True}]
     elif file.scheme != "gpt2":
-        pattern = {"Regex": _EXPRESSIONS[file.scheme]}
+        pattern = {"Regex": EXPRESSIONS[file.scheme]}
         parts = [{"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}]
     added = [
         {
@@ -246,7 +214,7 @@ def write_tokenizer_json(file: VocabularyFile) -> bytes:
         "added_tokens": added,
         "normalizer": {"type": "NFC"} if file.nfc else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*parts, last]} if parts else last,
-        "post_processor": None,
+        "post_processor": _template(file),
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {
             "type": "BPE",
@@ -262,3 +230,17 @@ def write_tokenizer_json(file: VocabularyFile) -> bytes:
         },
     }
     return msgspec.json.encode(content)
+
+
+def _template(file: VocabularyFile) -> dict[str, object] | None:
+    if not file.before and not file.after:
+        return None
+    names = {special.id: special.text for special in file.specials}
+    missing = [index for index in (*file.before, *file.after) if index not in names]
+    assert not missing, f"ids {missing} around a text are no special tokens"
+    part: list[dict[str, object]] = [{"SpecialToken": {"id": names[index], "type_id": 0}} for index in file.before]
+    behind: list[dict[str, object]] = [{"SpecialToken": {"id": names[index], "type_id": 0}} for index in file.after]
+    single: list[dict[str, object]] = [*part, {"Sequence": {"id": "A", "type_id": 0}}, *behind]
+    special = {names[i]: {"id": names[i], "ids": [i], "tokens": [names[i]]} for i in {*file.before, *file.after}}
+    pair = [*single, {"Sequence": {"id": "B", "type_id": 0}}]
+    return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special}

@@ -4,6 +4,7 @@ where it lies, without a copy of its text; a list goes to the native module as i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from highrise.core.errors import InputError
 
-__all__ = ["FlatTexts", "Texts", "as_batch", "map_file", "without_surrogates"]
+__all__ = ["FlatTexts", "Texts", "as_batch", "map_file", "put_around", "without_surrogates"]
 
 FlatTexts = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 """UTF-8 of all texts one after another, and offsets, one more than there are texts."""
@@ -78,6 +79,18 @@ def map_file(path: Path) -> FlatTexts:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     return data.view(np.ndarray), np.array([0, size], dtype=np.int64)
+
+
+def put_around(
+    ids: npt.NDArray[np.uint32], offsets: npt.NDArray[np.int64], before: Sequence[int], after: Sequence[int]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    """The ids of a batch with the same ids before and after those of each text."""
+    if len(offsets) > 1 and (before or after):
+        first, last = np.array(before, np.uint32), np.array(after, np.uint32)
+        texts = (ids[start:end] for start, end in itertools.pairwise(offsets))
+        ids = np.concatenate([part for text in texts for part in (first, text, last)])
+        offsets = offsets + np.arange(len(offsets), dtype=np.int64) * (len(before) + len(after))
+    return ids, offsets
 
 
 def without_surrogates(text: str) -> str:

@@ -24,9 +24,13 @@ from highrise.core.native import rust
 from highrise.encode import formats
 from highrise.encode.formats import Special, VocabularyFile
 from highrise.encode.formats_huggingface import write_tokenizer_json
+from highrise.encode.formats_pipeline import write_pipeline_json
+from highrise.encode.formats_sentencepiece import CONTROL
 from highrise.encode.formats_tiktoken import read_named, read_ranks, write_ranks
+from highrise.encode.pipeline import PipelineFile, build
 from highrise.encode.spans import Spans, character_before, to_characters
-from highrise.encode.texts import Texts, as_batch, map_file, without_surrogates
+from highrise.encode.steps import added_around
+from highrise.encode.texts import Texts, as_batch, map_file, put_around, without_surrogates
 
 __all__ = ["DecodeStream", "SpecialChoice", "Tokenizer"]
 
@@ -42,15 +46,18 @@ _loaded: WeakValueDictionary[str, Tokenizer] = WeakValueDictionary()
 class DecodeStream:
     """Text of a growing list of ids; what is returned never ends inside a character."""
 
-    __slots__ = ("_stream", "_tokenizer")
+    __slots__ = ("_at_start", "_stream", "_tokenizer")
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._stream = rust.TextStream()
+        self._at_start = True
 
     def push(self, token_id: int) -> str:
         """The text that has become whole with this id, maybe none."""
-        text: str = self._stream.push(self._tokenizer.token(token_id))
+        content = self._tokenizer.token(token_id, first=self._at_start)
+        self._at_start = self._at_start and not content and self._tokenizer._stays_at_start(token_id)
+        text: str = self._stream.push(content)
         return text
 
     def finish(self) -> str:
@@ -62,24 +69,26 @@ class DecodeStream:
 class Tokenizer:
     """A tokenizer. Immutable; any number of threads may use it at once. Two of the same content are equal."""
 
-    def __init__(self, file: VocabularyFile, *, path: Path | None = None, fingerprint: str | None = None) -> None:
-        specials = [(special.text, special.id, special.in_plain_text) for special in file.specials]
-        if file.ranks:
-            self._native: Any = rust.BytePairTokenizer.from_ranks(file.ranks, scheme=file.scheme, specials=specials)
+    def __init__(
+        self, file: VocabularyFile | PipelineFile, *, path: Path | None = None, fingerprint: str | None = None
+    ) -> None:
+        self._file: PipelineFile | None = None
+        """What a tokenizer of many steps was made of; of a plain one, the native object gives it back."""
+        self.special_tokens: dict[str, int]
+        self._native: Any
+        if isinstance(file, PipelineFile):
+            self._file = file
+            self._native = build(file)
+            self.special_tokens = {added.content: added.id for added in file.added}
+            self._before, self._after = added_around(file.post_processor, name=file.name)
         else:
-            self._native = rust.BytePairTokenizer.from_byte_level(
-                file.tokens,
-                file.merges,
-                scheme=file.scheme,
-                specials=specials,
-                whole_pieces=file.whole_pieces,
-                nfc=file.nfc,
-            )
+            self._native = _build_plain(file)
+            self.special_tokens = {special.text: special.id for special in file.specials}
+            self._before, self._after = file.before, file.after
         self._path = path
-        self._has_ranks = bool(file.ranks)
-        self.fingerprint = fingerprint or hashlib.sha256(msgspec.msgpack.encode(file)).hexdigest()[:32]
+        self._has_ranks = isinstance(file, VocabularyFile) and bool(file.ranks)
+        self.fingerprint = fingerprint or _fingerprint(file)
         """Of the content; equal tokenizers have the same."""
-        self.special_tokens: dict[str, int] = {special.text: special.id for special in file.specials}
         self.eos_ids: tuple[int, ...] = formats.end_ids(file.eos_id, self.special_tokens)
         self.bos_id: int | None = file.bos_id
         self.add_bos: bool = file.add_bos
@@ -88,13 +97,17 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Tokenizer:
-        """Read a tokenizer.json, a published tiktoken rank file or the vocabulary of a GGUF file."""
+        """Read a vocabulary file; which kind it is, its first bytes say.
+
+        A tokenizer.json, a SentencePiece model, a tekken JSON, a published tiktoken rank file, a GGUF file, or what
+        `save_binary` wrote.
+        """
         path = Path(path)
         return cls(formats.read_file(path), path=path)
 
     @classmethod
     def from_bytes(cls, content: bytes, *, name: str = "the given bytes") -> Tokenizer:
-        """Read the bytes of a tokenizer.json or of a published tiktoken rank file; `name` stands in errors."""
+        """Read the bytes of any of these but GGUF; `name` stands in errors."""
         return cls(formats.read_bytes(content, name=name))
 
     @classmethod
@@ -143,32 +156,37 @@ class Tokenizer:
             texts, vocabulary=vocabulary, pattern=pattern, special=special, min_count=min_count, threads=threads
         )
 
-    def encode(self, text: str, *, special: SpecialChoice = "none") -> list[int]:
-        """The ids of `text`."""
+    def encode(self, text: str, *, special: SpecialChoice = "none", add_special_tokens: bool = False) -> list[int]:
+        """The ids of `text`; with `add_special_tokens` also those that the file's post-processor puts around a text."""
         try:
             ids: list[int] = self._native.encode(text, **self._choose(special))
         except UnicodeEncodeError:
             ids = self._native.encode(without_surrogates(text), **self._choose(special))
-        return ids
+        return [*self._before, *ids, *self._after] if add_special_tokens else ids
 
-    def encode_array(self, text: str, *, special: SpecialChoice = "none") -> npt.NDArray[np.uint32]:
+    def encode_array(
+        self, text: str, *, special: SpecialChoice = "none", add_special_tokens: bool = False
+    ) -> npt.NDArray[np.uint32]:
         """The ids of `text` as one uint32 array."""
         try:
             ids: npt.NDArray[np.uint32] = self._native.encode_array(text, **self._choose(special))
         except UnicodeEncodeError:
             ids = self._native.encode_array(without_surrogates(text), **self._choose(special))
+        if add_special_tokens:
+            return np.concatenate([np.array(self._before, np.uint32), ids, np.array(self._after, np.uint32)])
         return ids
 
     def encode_bytes(self, content: bytes) -> list[int]:
         """The ids of any bytes, special tokens as plain text; `decode_bytes` gives the same bytes back.
 
-        Bytes that are no UTF-8 are pieces of their own. (A vocabulary that normalises text does so here too.)
+        Bytes that are no UTF-8 are pieces of their own. A vocabulary that does not work on bytes (SentencePiece,
+        WordPiece) cannot hold them: `InputError`. (A vocabulary that normalises text does so here too.)
         """
         ids: list[int] = self._native.encode_bytes(bytes(content))
         return ids
 
     def encode_batch(
-        self, texts: Texts, *, threads: int = 1, special: SpecialChoice = "none"
+        self, texts: Texts, *, threads: int = 1, special: SpecialChoice = "none", add_special_tokens: bool = False
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """All ids one after another, and int64 offsets, one more than texts: text i is `ids[o[i] : o[i + 1]]`.
 
@@ -180,14 +198,14 @@ class Tokenizer:
         batch = as_batch(texts)
         if isinstance(batch, tuple):
             ids, offsets = self._native.encode_flat(*batch, threads=threads, **options)
-            return ids, offsets
-        batch = batch if isinstance(batch, list) else list(batch)
-        try:
-            ids, offsets = self._native.encode_batch(batch, threads=threads, **options)
-        except UnicodeEncodeError:
-            clean = [without_surrogates(text) if isinstance(text, str) else text for text in batch]
-            ids, offsets = self._native.encode_batch(clean, threads=threads, **options)
-        return ids, offsets
+        else:
+            batch = batch if isinstance(batch, list) else list(batch)
+            try:
+                ids, offsets = self._native.encode_batch(batch, threads=threads, **options)
+            except UnicodeEncodeError:
+                clean = [without_surrogates(text) if isinstance(text, str) else text for text in batch]
+                ids, offsets = self._native.encode_batch(clean, threads=threads, **options)
+        return put_around(ids, offsets, self._before, self._after) if add_special_tokens else (ids, offsets)
 
     def encode_file(
         self, path: str | Path, *, threads: int = 1, special: SpecialChoice = "none"
@@ -208,8 +226,9 @@ class Tokenizer:
     ) -> tuple[list[int], Spans]:
         """The ids and, for each, what it stands for as (start, end): bytes of the UTF-8 of `text`, or characters.
 
-        Where NFC changed the text between two special tokens, each token there has the offsets of that whole stretch.
-        In characters, a token that holds a part of a character has that whole character.
+        Where normalisation changed the text, a token has what its characters came from; where NFC did so before
+        byte-level BPE, each token has the whole stretch between two special tokens. In characters, a token that holds a
+        part of a character has that whole character.
         """
         if unit not in ("bytes", "characters"):
             raise InputError(f'unit = "{unit}": write "bytes" or "characters"')
@@ -217,13 +236,22 @@ class Tokenizer:
         ids, offsets = self._native.encode_with_offsets(text, **self._choose(special))
         return ids, offsets if unit == "bytes" else to_characters(text, offsets)
 
-    def count(self, text: str, *, limit: int | None = None, special: SpecialChoice = "none") -> int:
+    def count(
+        self,
+        text: str,
+        *,
+        limit: int | None = None,
+        special: SpecialChoice = "none",
+        add_special_tokens: bool = False,
+    ) -> int:
         """Number of ids of `text`; with `limit`, counting stops early and anything above it is `limit + 1`."""
+        extra = len(self._before) + len(self._after) if add_special_tokens else 0
+        room = None if limit is None else max(limit - extra, 0)
         try:
-            found: int = self._native.count(text, limit=limit, **self._choose(special))
+            found: int = self._native.count(text, limit=room, **self._choose(special))
         except UnicodeEncodeError:
-            found = self._native.count(without_surrogates(text), limit=limit, **self._choose(special))
-        return found if limit is None else min(found, limit + 1)
+            found = self._native.count(without_surrogates(text), limit=room, **self._choose(special))
+        return found + extra if limit is None else min(found + extra, limit + 1)
 
     def truncate(
         self,
@@ -256,15 +284,22 @@ class Tokenizer:
                 return found
         return ""
 
-    def decode(self, ids: Sequence[int] | npt.NDArray[np.uint32]) -> str:
-        """The text of ids; bytes that are no UTF-8 become U+FFFD."""
-        text: str = self._native.decode(_plain(ids))
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.uint32], *, skip_special: bool = False) -> str:
+        """The text of ids; bytes that are no UTF-8 become U+FFFD. With `skip_special`, special tokens are left out."""
+        if self._file is not None:
+            text: str = self._native.decode(_plain(ids), skip_special=skip_special)
+            return text
+        text = self._native.decode(self._without_specials(ids) if skip_special else _plain(ids))
         return text
 
     def decode_bytes(self, ids: Sequence[int] | npt.NDArray[np.uint32]) -> bytes:
         """The bytes of ids."""
         content: bytes = self._native.decode_bytes(_plain(ids))
         return content
+
+    def _without_specials(self, ids: Sequence[int] | npt.NDArray[np.uint32]) -> list[int]:
+        special = set(self.special_tokens.values())
+        return [index for index in ids if index not in special]
 
     def decode_batch(
         self, ids: Sequence[Sequence[int]] | npt.NDArray[np.uint32], offsets: npt.NDArray[np.int64] | None = None
@@ -277,19 +312,37 @@ class Tokenizer:
             raise InputError(f"offsets must rise from 0 to the {len(ids)} ids")
         return [self.decode(ids[start:end]) for start, end in itertools.pairwise(offsets)]
 
+    def _stays_at_start(self, token_id: int) -> bool:
+        """Whether the text still begins after an id that added nothing: only SentencePiece sees it so."""
+        if self._file is None or not self._file.kinds:
+            return False
+        rules = self._file.decoder or {}
+        return bool(rules.get("drops_all")) or self._file.kinds[token_id] == CONTROL
+
     def decode_stream(self) -> DecodeStream:
         """A decoder for ids that come one by one."""
         return DecodeStream(self)
 
-    def token(self, token_id: int) -> bytes:
-        """The bytes of one id."""
+    def token(self, token_id: int, *, first: bool = False) -> bytes:
+        """The bytes that one id adds to a text; `first` at its start, where some vocabularies drop a blank."""
         if token_id < 0:
             raise InputError(f"{token_id} is no token id: ids start at 0")
-        content: bytes = self._native.token(token_id)
+        content: bytes = (
+            self._native.token(token_id) if self._file is None else self._native.token(token_id, first=first)
+        )
         return content
 
+    def spelling(self, token_id: int) -> str:
+        """How the vocabulary spells one id: "▁the", "##ing", "<0x0A>"; of byte-level BPE, its text."""
+        if token_id < 0:
+            raise InputError(f"{token_id} is no token id: ids start at 0")
+        if self._file is None:
+            return self.token(token_id).decode("utf-8", "replace")
+        text: str = self._native.spelling(token_id)
+        return text
+
     def id(self, token: str | bytes) -> int | None:
-        """The id of a token, special or not; None when there is none."""
+        """The id of a token by its spelling (or its bytes), special or not; None when there is none."""
         found: int | None = self._native.id(token.encode() if isinstance(token, str) else token)
         return found
 
@@ -301,8 +354,8 @@ class Tokenizer:
 
     @property
     def scheme(self) -> str:
-        """Name of the split pattern: gpt2, smollm, cl100k, llama3, qwen2 or o200k."""
-        name: str = self._native.scheme
+        """Name of the split pattern: gpt2, smollm, cl100k, llama3, qwen2 or o200k; else the kind of model."""
+        name: str = self._native.scheme if self._file is None else self._file.model["type"]
         return name
 
     def save(self, path: str | Path) -> None:
@@ -310,15 +363,25 @@ class Tokenizer:
         with atomic_write(Path(path)) as file:
             file.write(self.to_json())
 
+    def save_binary(self, path: str | Path) -> None:
+        """Write a file that loads faster than any other and holds all that is known here; only Highrise reads it."""
+        with atomic_write(Path(path)) as file:
+            file.write(formats.write_binary(self._to_file()))
+
     def to_json(self) -> bytes:
         """The bytes that `save` writes."""
-        return write_tokenizer_json(self._to_file())
+        file = self._to_file()
+        return write_pipeline_json(file) if isinstance(file, PipelineFile) else write_tokenizer_json(file)
 
     def to_ranks(self) -> bytes:
         """A tiktoken rank file: one base64 token and its id a line, without the special tokens.
 
         `InputError` when the ids are not in the order of the merges, which is what a rank file says of them.
         """
+        if self._file is not None:
+            raise InputError(
+                f"a rank file holds plain byte-level BPE, this is {self.scheme} with steps; save a tokenizer.json"
+            )
         special = set(self.special_tokens.values())
         spelled, merges = self._native.byte_level()
         tokens = {index: self.token(index) for index, text in enumerate(spelled) if text and index not in special}
@@ -333,7 +396,9 @@ class Tokenizer:
                 )
         return write_ranks(tokens)
 
-    def _to_file(self) -> VocabularyFile:
+    def _to_file(self) -> VocabularyFile | PipelineFile:
+        if self._file is not None:
+            return self._file
         tokens, merges = self._native.byte_level()
         return VocabularyFile(
             scheme=self.scheme,
@@ -345,6 +410,8 @@ class Tokenizer:
             eos_id=self.eos_ids[0] if self.eos_ids else None,
             bos_id=self.bos_id,
             add_bos=self.add_bos,
+            before=self._before,
+            after=self._after,
         )
 
     def _choose(self, special: SpecialChoice) -> dict[str, object]:
@@ -378,8 +445,28 @@ class Tokenizer:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._path is not None:
             return _restore, (str(self._path), self.fingerprint)
-        packed = zlib.compress(msgspec.msgpack.encode(self._to_file()), 6)
+        packed = zlib.compress(formats.write_binary(self._to_file()), 6)
         return _unpack, (packed, self.fingerprint)
+
+
+def _build_plain(file: VocabularyFile) -> Any:
+    specials = [(special.text, special.id, special.in_plain_text) for special in file.specials]
+    if file.ranks:
+        return rust.BytePairTokenizer.from_ranks(file.ranks, scheme=file.scheme, specials=specials)
+    return rust.BytePairTokenizer.from_byte_level(
+        file.tokens,
+        file.merges,
+        scheme=file.scheme,
+        specials=specials,
+        whole_pieces=file.whole_pieces,
+        nfc=file.nfc,
+    )
+
+
+def _fingerprint(file: VocabularyFile | PipelineFile) -> str:
+    if isinstance(file, PipelineFile):
+        file = msgspec.structs.replace(file, name="")
+    return hashlib.sha256(msgspec.msgpack.encode(file)).hexdigest()[:32]
 
 
 def _restore(path: str, fingerprint: str) -> Tokenizer:
@@ -396,7 +483,7 @@ def _unpack(packed: bytes, fingerprint: str) -> Tokenizer:
     found = _loaded.get(fingerprint)
     if found is not None:
         return found
-    file = msgspec.msgpack.decode(zlib.decompress(packed), type=VocabularyFile)
+    file = formats.read_bytes(zlib.decompress(packed), name="the pickled tokenizer")
     return Tokenizer(file, fingerprint=fingerprint)
 
 

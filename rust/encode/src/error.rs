@@ -39,6 +39,15 @@ pub enum Error {
         /// The least possible.
         least: usize,
     },
+    /// A part of a file that cannot be used.
+    BadPart {
+        /// Which part.
+        part: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A character that the vocabulary does not know, and no token for what is unknown.
+    NoUnknown(char),
     /// A text of a batch is bytes that are no UTF-8.
     NotUtf8 {
         /// Which text of the batch.
@@ -67,6 +76,10 @@ impl fmt::Display for Error {
             }
             Error::VocabularyTooSmall { asked, least } => {
                 write!(out, "a vocabulary of {asked} is too small: the 256 bytes and the special tokens need {least}")
+            }
+            Error::BadPart { part, reason } => write!(out, "{part} cannot be used: {reason}"),
+            Error::NoUnknown(character) => {
+                write!(out, "the vocabulary has no token for {character:?}, and none for what is unknown (unk_token)")
             }
             Error::NotUtf8 { index, position } => write!(
                 out,

@@ -11,6 +11,7 @@ mod masks;
 pub mod merge;
 mod pages;
 mod pairs;
+pub mod pipeline;
 pub mod special;
 pub mod split;
 pub mod stream;

@@ -23,7 +23,7 @@ use crate::encode_texts::{as_texts, flat_texts, hold};
 use crate::integers::{integers, list_of, Integers};
 
 /// Below this many bytes of text the interpreter is not given free.
-const DETACH_BYTES: usize = 1024;
+pub(crate) const DETACH_BYTES: usize = 1024;
 
 /// Every error of the crate is bad input; a panic is a failure of ours.
 pub(crate) fn raise(py: Python<'_>, class: &str, message: String) -> PyErr {
@@ -65,7 +65,7 @@ fn specials_of(specials: Vec<SpecialArgument>) -> Vec<SpecialToken> {
 }
 
 /// Ids of all texts, and where each text starts.
-type FlatIds<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<i64>>);
+pub(crate) type FlatIds<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<i64>>);
 
 /// The two sides of a merge.
 type TextPair = (String, String);
@@ -326,7 +326,7 @@ impl BytePairTokenizer {
 }
 
 /// Ids as a list of integers or a uint32 array.
-fn ids_of(ids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+pub(crate) fn ids_of(ids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
     let py = ids.py();
     if let Ok(list) = ids.cast::<PyList>() {
         let id = |item: Bound<'_, PyAny>| match item.extract::<u32>() {
@@ -448,6 +448,7 @@ fn split_schemes() -> Vec<&'static str> {
 
 /// Adds the names of this floor to `highrise._native`.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    crate::encode_pipeline::register(module)?;
     module.add_class::<BytePairTokenizer>()?;
     module.add_class::<BytePairTrainer>()?;
     module.add_class::<TextStream>()?;

@@ -9,6 +9,7 @@ mod data_spans;
 mod data_spill;
 mod data_texts;
 mod encode;
+mod encode_pipeline;
 mod encode_texts;
 mod integers;
 mod serve;
