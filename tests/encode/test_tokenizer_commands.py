@@ -6,6 +6,8 @@ import io
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from highrise.cli import main
@@ -117,3 +119,44 @@ def test_packing_nothing_leaves_the_older_file(model: str, tmp_path: Path, capsy
     assert main(["encode", "pack", "-t", model, "-o", str(tmp_path / "x.tokens"), str(tmp_path / "none")]) == 2
     assert "there is no text in" in capsys.readouterr().err
     assert (tmp_path / "x.tokens").read_bytes() == b"older"
+
+
+def test_inspect(model: str, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids, spans = made("qwen2").encode_with_offsets(TEXT, unit="characters")
+    assert main(["encode", "inspect", "-t", model, "--json", str(source)]) == 0
+    tokens = json.loads(capsys.readouterr().out)["tokens"]
+    assert [(token["id"], token["start"], token["end"]) for token in tokens] == [
+        (index, start, end) for index, (start, end) in zip(ids, spans, strict=True)
+    ]
+    assert main(["encode", "inspect", "-t", model, str(source)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.replace("|", "") == TEXT.replace("|", "") + "\n" and "bytes a token" in captured.err
+    assert main(["encode", "inspect", "-t", model, "--colour", str(source)]) == 0
+    assert "\x1b[44mdef\x1b[0m" in capsys.readouterr().out
+    assert main(["encode", "inspect", "-t", model, "--ids", str(source)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(ids)
+
+
+def test_compare(model: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made("gpt2").save(tmp_path / "other.json")
+    other = str(tmp_path / "other.json")
+    assert main(["encode", "compare", model, model, str(source), "--check"]) == 0
+    assert "the ids are the same" in capsys.readouterr().out
+    assert main(["encode", "compare", model, other, str(source), "--check"]) == 1
+    assert main(["encode", "compare", model, other, str(source), "--json"]) == 0
+    assert '"same_ids":false' in capsys.readouterr().out
+
+
+def test_tables_are_packed_row_by_row(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["one", "zwei ü", ""]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps({"body": row}) + "\n\n" for row in rows))
+    pq.write_table(pa.table({"body": rows}), tmp_path / "x.parquet")
+    for name in ("x.jsonl", "x.parquet"):
+        out = tmp_path / f"{name}.tokens"
+        assert main(["encode", "pack", "-t", model, "--field", "body", "-o", str(out), str(tmp_path / name)]) == 0
+        packed = PackedTokens(out)
+        end = made("qwen2").special_tokens["<|endoftext|>"]
+        expected = [[*made("qwen2").encode(row), end] for row in rows]
+        assert [packed.document(index).tolist() for index in range(len(packed))] == expected
+        assert main(["encode", "pack", "-t", model, "-o", str(out), str(tmp_path / name)]) == 2
+        assert "--field" in capsys.readouterr().err

@@ -17,21 +17,23 @@ from highrise.core.catalogue import locate
 from highrise.core.errors import InputError
 from highrise.core.progress import Progress, human_bytes
 from highrise.encode.config import TokenizerConfig
+from highrise.encode.formats_tiktoken import NAMED
 from highrise.encode.packed import Batch, write_packed
 from highrise.encode.prompt_template import CHATML
+from highrise.encode.tables import TABLES, read_table
 from highrise.encode.tokenizer import Tokenizer
 from highrise.encode.train import batches, train_tokenizer, write_tokenizer_folder
 
-__all__ = ["count", "decode", "ids", "pack", "train"]
+__all__ = ["count", "decode", "ids", "open_tokenizer", "pack", "read_texts", "train"]
 
 _PACK_CHARACTERS = 8 << 20
 
 
 def ids(arguments: argparse.Namespace) -> int:
     """`highrise encode ids`."""
-    tokenizer = _open(arguments.tokenizer)
+    tokenizer = open_tokenizer(arguments.tokenizer)
     special = "all" if arguments.special else "none"
-    found = {name: tokenizer.encode(text, special=special) for name, text in _read(arguments.files)}
+    found = {name: tokenizer.encode(text, special=special) for name, text in read_texts(arguments.files)}
     if arguments.json:
         _print_json([{"file": name, "ids": values} for name, values in found.items()])
     else:
@@ -42,8 +44,8 @@ def ids(arguments: argparse.Namespace) -> int:
 
 def decode(arguments: argparse.Namespace) -> int:
     """`highrise encode decode`."""
-    tokenizer = _open(arguments.tokenizer)
-    for name, text in _read(arguments.files):
+    tokenizer = open_tokenizer(arguments.tokenizer)
+    for name, text in read_texts(arguments.files):
         words = re.split(r"[\s,]+", text.strip().strip("[]").strip())
         try:
             values = [int(word) for word in words if word]
@@ -56,9 +58,12 @@ def decode(arguments: argparse.Namespace) -> int:
 
 def count(arguments: argparse.Namespace) -> int:
     """`highrise encode count`."""
-    tokenizer = _open(arguments.tokenizer)
+    tokenizer = open_tokenizer(arguments.tokenizer)
     special = "all" if arguments.special else "none"
-    rows = [(name, tokenizer.count(text, special=special), len(text.encode())) for name, text in _read(arguments.files)]
+    rows = [
+        (name, tokenizer.count(text, special=special), len(text.encode()))
+        for name, text in read_texts(arguments.files)
+    ]
     if arguments.json:
         _print_json([{"file": name, "tokens": tokens, "bytes": size} for name, tokens, size in rows])
         return 0
@@ -83,7 +88,7 @@ def train(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     with Progress("train tokenizer", unit="B") as progress:
         tokenizer = train_tokenizer(
-            _texts(arguments.sources, None),
+            _documents(arguments.sources, None, arguments.field),
             vocabulary=config.vocabulary,
             pattern=config.pattern,
             special=config.special,
@@ -106,14 +111,16 @@ def train(arguments: argparse.Namespace) -> int:
 
 def pack(arguments: argparse.Namespace) -> int:
     """`highrise encode pack`."""
-    tokenizer = _open(arguments.tokenizer)
+    tokenizer = open_tokenizer(arguments.tokenizer)
     end = (
         None if arguments.no_end else tokenizer.special_tokens.get("<|endoftext|>", next(iter(tokenizer.eos_ids), None))
     )
     started = time.monotonic()
     out = Path(arguments.out)
     with Progress("pack", unit="B") as progress:
-        found = _pack_batches(tokenizer, _texts(arguments.sources, arguments.split), end, arguments.threads, progress)
+        found = _pack_batches(
+            tokenizer, _documents(arguments.sources, arguments.split, arguments.field), end, arguments.threads, progress
+        )
         first = next(found, None)
         if first is None:
             raise InputError(f"there is no text in {', '.join(arguments.sources)}")
@@ -143,14 +150,18 @@ def _pack_batches(
         yield found, offsets
 
 
-def _open(name: str) -> Tokenizer:
+def open_tokenizer(name: str) -> Tokenizer:
+    """By path, by the name of an encoding of tiktoken, or by the name of a model of the catalogue."""
     path = Path(name)
     if path.exists():
         return Tokenizer.for_weights(path)
+    if name in NAMED:
+        return Tokenizer.named(name)
     return Tokenizer.for_weights(locate(name))
 
 
-def _read(files: Sequence[str]) -> Iterator[tuple[str, str]]:
+def read_texts(files: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Name and text of each file; "-" or nothing is standard input."""
     for name in files or ["-"]:
         try:
             content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
@@ -162,8 +173,8 @@ def _read(files: Sequence[str]) -> Iterator[tuple[str, str]]:
             raise InputError(f"{name} is no UTF-8 text: {error}") from error
 
 
-def _texts(sources: Sequence[str], split: str | None) -> Iterator[str]:
-    """Texts of files, of all files below folders, or of the documents of a data folder."""
+def _documents(sources: Sequence[str], split: str | None, field: str = "text") -> Iterator[str]:
+    """Texts of files, of rows of tables, of all files below folders, or of the documents of a data folder."""
     for source in sources:
         path = Path(source)
         if not path.exists():
@@ -178,6 +189,9 @@ def _texts(sources: Sequence[str], split: str | None) -> Iterator[str]:
         files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if _is_visible(file, path))
         skipped = 0
         for file in files:
+            if file.suffix in TABLES:
+                yield from read_table(file, field)
+                continue
             try:
                 yield file.read_bytes().decode("utf-8")
             except UnicodeDecodeError:

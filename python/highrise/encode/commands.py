@@ -9,13 +9,14 @@ __all__ = ["COMMANDS", "TOKENIZER_COMMANDS"]
 
 _MODEL = Argument(
     names=("--tokenizer", "-t"),
-    help="a name of the model catalogue, a GGUF file, a folder, a tokenizer.json or a tiktoken rank file",
+    help="a catalogue model, an encoding of tiktoken (cl100k_base ...), or any vocabulary file or folder of one",
     default="qwen2.5-coder-0.5b",
     metavar="MODEL",
 )
 _FILES = Argument(names=("files",), help="text files, or - for standard input", nargs="*", metavar="FILE")
 _JSON = Argument(names=("--json",), help="write JSON", flag=True)
 _SPECIAL = Argument(names=("--special",), help="let special tokens in the text count", flag=True)
+_FIELD = Argument(names=("--field",), help="field or column that holds the text of a row", default="text")
 _THREADS = Argument(names=("--threads",), help="number of threads", type=int, default=2)
 
 TOKENIZER_COMMANDS: tuple[Command, ...] = (
@@ -41,12 +42,44 @@ TOKENIZER_COMMANDS: tuple[Command, ...] = (
         arguments=(_FILES, _MODEL, _SPECIAL, _JSON),
     ),
     Command(
+        path=("encode", "inspect"),
+        help="Show what the tokens of a text are: on coloured grounds, between bars, or one a line with --ids.",
+        example="highrise encode inspect --tokenizer cl100k_base main.py",
+        run="highrise.encode.cli_look:inspect",
+        arguments=(
+            _FILES,
+            _MODEL,
+            _SPECIAL,
+            Argument(names=("--ids",), help="one token a line: id, character, spelling", flag=True),
+            Argument(names=("--colour",), help="colours even where no terminal is", flag=True),
+            _JSON,
+        ),
+    ),
+    Command(
+        path=("encode", "compare"),
+        help="Encode the same files with two vocabularies and tell whether the ids are the same.",
+        example="highrise encode compare tokenizer.json cl100k_base src/*.py",
+        run="highrise.encode.cli_look:compare",
+        arguments=(
+            Argument(names=("first",), help="one vocabulary, named as with --tokenizer", metavar="A"),
+            Argument(names=("second",), help="the other", metavar="B"),
+            _FILES,
+            Argument(names=("--check",), help="leave with 1 where the ids differ", flag=True),
+            _JSON,
+        ),
+    ),
+    Command(
         path=("encode", "train"),
         help="Train a new vocabulary on text files, folders of them, or a data folder, and write its tokenizer.json.",
         example="highrise encode train --vocabulary 8000 --out my-tokenizer src/",
         run="highrise.encode.cli_tokenize:train",
         arguments=(
-            Argument(names=("sources",), help="text files, folders, or a data folder", nargs="+", metavar="SOURCE"),
+            Argument(
+                names=("sources",),
+                help="text files, JSONL or Parquet, folders, or a data folder",
+                nargs="+",
+                metavar="SOURCE",
+            ),
             Argument(names=("--out", "-o"), help="folder to write", required=True, metavar="FOLDER"),
             Argument(names=("--vocabulary",), help="number of ids", type=int, default=4096),
             Argument(
@@ -55,6 +88,7 @@ TOKENIZER_COMMANDS: tuple[Command, ...] = (
                 default="qwen2",
                 choices=("gpt2", "smollm", "cl100k", "llama3", "qwen2", "o200k"),
             ),
+            _FIELD,
             Argument(names=("--min-count",), help="least count of a pair that is merged", type=int, default=2),
             _THREADS,
             _JSON,
@@ -66,9 +100,15 @@ TOKENIZER_COMMANDS: tuple[Command, ...] = (
         example="highrise encode pack --out corpus.tokens src/",
         run="highrise.encode.cli_tokenize:pack",
         arguments=(
-            Argument(names=("sources",), help="text files, folders, or a data folder", nargs="+", metavar="SOURCE"),
+            Argument(
+                names=("sources",),
+                help="text files, JSONL or Parquet, folders, or a data folder",
+                nargs="+",
+                metavar="SOURCE",
+            ),
             Argument(names=("--out", "-o"), help="file to write", required=True, metavar="FILE"),
             _MODEL,
+            _FIELD,
             Argument(names=("--split",), help="of a data folder, only this split", choices=("train", "validation")),
             Argument(names=("--no-end",), help="put no end-of-text token after each document", flag=True),
             _THREADS,
