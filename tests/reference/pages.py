@@ -100,6 +100,8 @@ class ReferencePages:
             "computed": start + common,
             "slid": 0,
             "pinned": False,
+            "swapped": False,
+            "salt": salt,
         }
         return start + common, None if source is None else (source, pages[len(shared)])
 
@@ -171,13 +173,39 @@ class ReferencePages:
         count, sequence["slid"] = end - sequence["slid"], end
         return count
 
+    def swap_out(self, name: int) -> list[int]:
+        sequence = self.sequences[name]
+        pages, sequence["pages"], sequence["swapped"] = sequence["pages"], [], True
+        for page in reversed(pages):
+            self._drop(page)
+        return pages
+
+    def swap_in(self, name: int, headroom: int) -> list[tuple[int, int]] | None:
+        sequence = self.sequences[name]
+        tokens = sequence["tokens"]
+        full = tokens[: sequence["committed"] * self.page_size]
+        found = self.lookup([*full, None], sequence["salt"])
+        total = -(-len(tokens) // self.page_size)
+        for page in found:
+            self._hold(page)
+        if len(self.free) < total - len(found) + headroom:
+            for page in reversed(found):
+                self._drop(page)
+            return None
+        sequence["pages"] = found + [self._take() for _ in range(total - len(found))]
+        sequence["committed"] = len(found)
+        sequence["before"] = self.registration[found[-1]] if found else f"salt {sequence['salt']}"
+        sequence["swapped"] = False
+        return [*enumerate(sequence["pages"])][len(found) :]
+
     def release(self, name: int) -> None:
         sequence = self.sequences.pop(name)
         first, end = sequence["committed"] * self.page_size, sequence["computed"]
-        if first < end:
+        if first < end and sequence["pages"]:
             page = sequence["pages"][sequence["committed"]]
             beginning = tuple(sequence["tokens"][first:end])
             alone = page >= 0 and self.holders[page] == 1 and page not in self.content
+            alone = alone and len(beginning) < self.page_size
             if alone and self._beginning(sequence["before"], list(beginning))[1] < len(beginning):
                 self.num_registrations += 1
                 self.content[page] = (sequence["before"], beginning)

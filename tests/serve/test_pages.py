@@ -50,8 +50,11 @@ class PagesAgree(RuleBasedStateMachine):
     def held(self, handle: int) -> bool:
         return handle in self.slow.sequences
 
+    def present(self, handle: int) -> bool:
+        return self.held(handle) and not self.slow.sequences[handle]["swapped"]
+
     def grows(self, handle: int) -> bool:
-        return self.held(handle) and not self.slow.sequences[handle]["pinned"]
+        return self.present(handle) and not self.slow.sequences[handle]["pinned"]
 
     @rule(chosen=st.lists(handles, max_size=4, unique=True), token=st.integers(0, 2))
     def append(self, chosen, token):
@@ -71,7 +74,7 @@ class PagesAgree(RuleBasedStateMachine):
 
     @rule(handle=handles, share=st.floats(0, 1))
     def commit(self, handle, share):
-        if self.held(handle):
+        if self.present(handle):
             count = round(share * len(self.slow.sequences[handle]["tokens"]))
             self.native.commit(np.array([handle], dtype=np.uint64), np.array([count], dtype=np.int64))
             self.slow.commit(handle, count)
@@ -86,7 +89,7 @@ class PagesAgree(RuleBasedStateMachine):
 
     @rule(target=handles, handle=handles)
     def pin(self, handle):
-        if not self.held(handle):
+        if not self.present(handle):
             return -1
         child = self.native.pin(handle)
         self.slow.fork(handle, child, pinned=True)
@@ -107,6 +110,30 @@ class PagesAgree(RuleBasedStateMachine):
         if self.grows(handle):
             assert self.native.slide(handle, window) == self.slow.slide(handle, window)
 
+    @rule(handle=handles)
+    def swap_out(self, handle):
+        if self.grows(handle) and not self.slow.sequences[handle]["slid"]:
+            assert self.native.swap_out(handle).tolist() == self.slow.swap_out(handle)
+
+    @rule(handle=handles, headroom=st.integers(0, 2))
+    def swap_in(self, handle, headroom):
+        if not self.held(handle):
+            return
+        if self.present(handle):
+            with pytest.raises(ValueError, match="is not swapped out"):
+                self.native.swap_in(handle, headroom)
+            return
+        found = self.native.swap_in(handle, headroom)
+        expected = self.slow.swap_in(handle, headroom)
+        assert (None if found is None else [tuple(row) for row in found.tolist()]) == expected
+
+    @rule(handle=handles)
+    def a_swapped_one_does_nothing(self, handle):
+        if self.held(handle) and not self.present(handle):
+            for call in (self.native.fork, self.native.pin, self.native.swap_out):
+                with pytest.raises(ValueError, match="is swapped out"):
+                    call(handle)
+
     @rule(handle=consumes(handles))
     def release(self, handle):
         if self.held(handle):
@@ -126,7 +153,8 @@ class PagesAgree(RuleBasedStateMachine):
         assert counts["num_registered"] == len(self.slow.content)
         assert counts["num_sequences"] == len(self.slow.sequences)
         for handle, sequence in self.slow.sequences.items():
-            assert self.pages_of(handle) == sequence["pages"]
+            if not sequence["swapped"]:
+                assert self.pages_of(handle) == sequence["pages"]
             assert self.native.length(handle) == len(sequence["tokens"])
 
 
@@ -135,8 +163,11 @@ TestPages.settings = settings(max_examples=60, stateful_step_count=40, deadline=
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 class TestPagesLong(PagesAgree.TestCase):
-    settings = settings(max_examples=2000, stateful_step_count=100, deadline=None)
+    """A million operations."""
+
+    settings = settings(max_examples=10_000, stateful_step_count=100, deadline=None)
 
 
 def test_the_recorded_trace_comes_out_again():
@@ -165,6 +196,13 @@ def test_wrong_use_is_a_sentence():
     with pytest.raises(ValueError, match="can be named"):
         rust.PageAllocator(1 << 31, 16)
     pool = rust.PageAllocator(4, 2)
+    slid, _, _ = pool.allocate(ids([1, 2, 3, 4, 5]))
+    pool.commit(np.array([slid], dtype=np.uint64), np.array([5], dtype=np.int64))
+    pool.slide(slid, 1)
+    with pytest.raises(ValueError, match="cannot be swapped out"):
+        pool.swap_out(slid)
+    pool.release(slid)
+    pool.clear_cache()
     with pytest.raises(ValueError, match="at least one token"):
         pool.allocate(ids([]))
     with pytest.raises(ValueError, match="not held"):

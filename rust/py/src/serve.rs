@@ -138,6 +138,28 @@ impl Pool {
         self.lock().slide(handle, window).map_err(raise)
     }
 
+    /// Gives back the pages of a sequence that stays; int32, the pages whose content the caller keeps.
+    fn swap_out<'py>(&self, py: Python<'py>, handle: u64) -> PyResult<Bound<'py, PyArray1<i32>>> {
+        let pages = py.detach(|| self.lock().swap_out(handle)).map_err(raise)?;
+        Ok(PyArray1::from_vec(py, pages.into_iter().map(|page| page as i32).collect()))
+    }
+
+    /// Pages again for a sequence that was swapped out: int32 (place, page) rows to be filled with what was kept; None
+    /// when there is no room.
+    #[pyo3(signature = (handle, headroom=0))]
+    fn swap_in<'py>(
+        &self,
+        py: Python<'py>,
+        handle: u64,
+        headroom: usize,
+    ) -> PyResult<Option<Bound<'py, PyArray2<i32>>>> {
+        let Some(wanted) = py.detach(|| self.lock().swap_in(handle, headroom)).map_err(raise)? else {
+            return Ok(None);
+        };
+        let flat: Vec<i32> = wanted.iter().flat_map(|(place, page)| [*place as i32, *page as i32]).collect();
+        Ok(Some(PyArray1::from_vec(py, flat).reshape([wanted.len(), 2])?))
+    }
+
     /// Ends a sequence or a pin.
     fn release(&self, py: Python<'_>, handle: u64) -> PyResult<()> {
         py.detach(|| self.lock().release(handle)).map_err(raise)
@@ -179,6 +201,7 @@ impl Pool {
         out.set_item("num_registered", counts.num_registered)?;
         out.set_item("num_sequences", counts.num_sequences)?;
         out.set_item("num_pins", counts.num_pins)?;
+        out.set_item("num_swapped", counts.num_swapped)?;
         out.set_item("queried_tokens", counts.queried_tokens)?;
         out.set_item("cached_tokens", counts.cached_tokens)?;
         out.set_item("copied_tokens", counts.copied_tokens)?;

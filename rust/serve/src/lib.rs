@@ -36,6 +36,12 @@ pub enum Error {
     },
     /// A pinned prefix cannot be appended to.
     Pinned(u64),
+    /// The sequence holds no pages until it is swapped in.
+    Swapped(u64),
+    /// The sequence has pages, so nothing can be swapped in.
+    NotSwapped(u64),
+    /// A sequence that gave back its beginning cannot be swapped out.
+    Slid(u64),
 }
 
 impl std::fmt::Display for Error {
@@ -50,6 +56,16 @@ impl std::fmt::Display for Error {
             Self::BeyondEnd { asked, length } => write!(out, "{asked} tokens named in a sequence of {length}"),
             Self::RowTooShort { pages, room } => {
                 write!(out, "a page table row has room for {room} pages, a sequence has {pages}")
+            }
+            Self::Swapped(handle) => {
+                write!(out, "sequence {handle:#x} is swapped out; it can only be swapped in, released or measured")
+            }
+            Self::NotSwapped(handle) => write!(out, "sequence {handle:#x} is not swapped out"),
+            Self::Slid(handle) => {
+                write!(
+                    out,
+                    "sequence {handle:#x} gave back its beginning to a sliding window; it cannot be swapped out"
+                )
             }
             Self::Pinned(handle) => {
                 write!(out, "sequence {handle:#x} is a pinned prefix; it can only be released or read")

@@ -5,8 +5,9 @@
 //! tokens, and both are compared on every hit: equal hashes of different content cost a comparison and nothing else. The
 //! table is chained through the pages, sized once, and never grows or moves. Knows nothing of who holds a page.
 //!
-//! A second chain joins the pages that follow the same page. Through it a page is found whose first tokens alone agree, and
-//! a page that was never filled is found at all: a prompt that grows by a letter then costs a copy of one page.
+//! A second chain joins the pages that follow the same page; it hangs on that page, so that a new page touches no memory
+//! beyond its own and its parent's. Through it a page is found whose first tokens alone agree, and a page that was never
+//! filled is found at all: a prompt that grows by a letter then costs a copy of one page.
 
 use crate::pages::NONE;
 
@@ -15,8 +16,9 @@ const SALT_BIT: u64 = 1 << 63;
 
 /// Pages looked at for a beginning in common, the newest first: a bound, so that a popular parent costs no more.
 const MOST_SIBLINGS: usize = 8;
-/// The same with pages that only share the bucket.
+/// The same with pages that only share the bucket of their salts.
 const MOST_VISITED: usize = 32;
+const MOST_ROOTS: usize = 1 << 12;
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -25,14 +27,35 @@ struct Entry {
     serial: u64,
     bucket: u32,
     next: u32,
-    /// Neighbours among the pages whose parents share a bucket, the newer one first.
+    /// The page before this one; NONE for the first of a sequence.
+    parent_page: u32,
+    /// Neighbours among the pages with this parent, the newer one first.
     newer: u32,
     older: u32,
+    /// The newest page that follows this one.
+    newest_child: u32,
     /// Leading tokens that are known; less than a page is only found by `find_beginning`.
     filled: u32,
 }
 
-const EMPTY: Entry = Entry { parent: 0, serial: 0, bucket: 0, next: NONE, newer: NONE, older: NONE, filled: 0 };
+const EMPTY: Entry = Entry {
+    parent: 0,
+    serial: 0,
+    bucket: 0,
+    next: NONE,
+    parent_page: NONE,
+    newer: NONE,
+    older: NONE,
+    newest_child: NONE,
+    filled: 0,
+};
+
+/// What stands before a page: a registered page, or the start of a sequence of some salt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    serial: u64,
+    page: u32,
+}
 
 /// Which registered page holds what.
 pub struct Prefix {
@@ -40,8 +63,8 @@ pub struct Prefix {
     entries: Vec<Entry>,
     tokens: Vec<u32>,
     buckets: Vec<u32>,
-    /// The newest page of each bucket of parents.
-    families: Vec<u32>,
+    /// The newest first page of each bucket of salts.
+    roots: Vec<u32>,
     mask: u64,
     seed: u64,
     next_serial: u64,
@@ -62,7 +85,7 @@ impl Prefix {
             entries: vec![EMPTY; num_pages],
             tokens: vec![0; num_pages * page_size],
             buckets: vec![NONE; num_buckets],
-            families: vec![NONE; num_buckets],
+            roots: vec![NONE; num_buckets.min(MOST_ROOTS)],
             mask: num_buckets as u64 - 1,
             seed: seed | 1,
             next_serial: 1,
@@ -70,9 +93,14 @@ impl Prefix {
         }
     }
 
-    /// The serial that stands before the first page of a sequence with this salt.
-    pub fn root(salt: u64) -> u64 {
-        salt | SALT_BIT
+    /// What stands before the first page of a sequence with this salt.
+    pub fn root(salt: u64) -> Before {
+        Before { serial: salt | SALT_BIT, page: NONE }
+    }
+
+    /// What stands before the page after `page`.
+    pub fn after(&self, page: u32) -> Before {
+        Before { serial: self.serial(page), page }
     }
 
     /// Number of registered pages.
@@ -117,11 +145,11 @@ impl Prefix {
         &self.tokens[start..start + self.page_size]
     }
 
-    fn find_in(&self, bucket: u32, parent: u64, tokens: &[u32]) -> Option<u32> {
+    fn find_in(&self, bucket: u32, before: Before, tokens: &[u32]) -> Option<u32> {
         let mut page = self.buckets[bucket as usize];
         while page != NONE {
             let entry = &self.entries[page as usize];
-            if entry.parent == parent && self.stored(page) == tokens {
+            if entry.parent == before.serial && self.stored(page) == tokens {
                 return Some(page);
             }
             page = entry.next;
@@ -129,23 +157,29 @@ impl Prefix {
         None
     }
 
-    /// The registered page that holds these tokens (one full page of them) after `parent`; `hash` is the chain's.
-    pub fn find(&self, hash: u64, parent: u64, tokens: &[u32]) -> Option<u32> {
-        self.find_in(self.bucket(hash), parent, tokens)
+    /// The registered page that holds these tokens (one full page of them) after `before`; `hash` is the chain's.
+    pub fn find(&self, hash: u64, before: Before, tokens: &[u32]) -> Option<u32> {
+        self.find_in(self.bucket(hash), before, tokens)
     }
 
-    fn family(&self, parent: u64) -> usize {
-        (mix(parent ^ self.seed, 0x9fb2_1c65_1e98_df25) & self.mask) as usize
+    /// Where the newest page after `before` is kept; `None` when the page before was overwritten meanwhile.
+    fn newest(&mut self, before: Before) -> Option<&mut u32> {
+        if before.page == NONE {
+            let bucket = mix(before.serial ^ self.seed, 0x9fb2_1c65_1e98_df25) as usize % self.roots.len();
+            return Some(&mut self.roots[bucket]);
+        }
+        let entry = &mut self.entries[before.page as usize];
+        (entry.serial == before.serial).then_some(&mut entry.newest_child)
     }
 
-    /// The page after `parent` that shares the longest beginning with `tokens`, and the length of that.
-    pub fn find_beginning(&self, parent: u64, tokens: &[u32]) -> Option<(u32, usize)> {
+    /// The page after `before` that shares the longest beginning with `tokens`, and the length of that.
+    pub fn find_beginning(&mut self, before: Before, tokens: &[u32]) -> Option<(u32, usize)> {
         let mut best = None;
-        let mut page = self.families[self.family(parent)];
+        let mut page = *self.newest(before)?;
         let mut siblings = 0;
         for _ in 0..MOST_VISITED {
             let Some(entry) = self.entries.get(page as usize).filter(|_| siblings < MOST_SIBLINGS) else { break };
-            if entry.parent == parent {
+            if entry.parent == before.serial {
                 siblings += 1;
                 let known = &self.stored(page)[..entry.filled as usize];
                 let common = known.iter().zip(tokens).take_while(|(left, right)| left == right).count();
@@ -159,48 +193,47 @@ impl Prefix {
     }
 
     /// Registers a page of which only the first tokens are computed, unless they are known already.
-    pub fn register_beginning(&mut self, page: u32, parent: u64, tokens: &[u32]) {
+    pub fn register_beginning(&mut self, page: u32, before: Before, tokens: &[u32]) {
         if self.entries[page as usize].serial != 0 || tokens.is_empty() || tokens.len() >= self.page_size {
             return;
         }
-        if self.find_beginning(parent, tokens).is_some_and(|(_, common)| common == tokens.len()) {
+        if self.find_beginning(before, tokens).is_some_and(|(_, common)| common == tokens.len()) {
             return;
         }
-        self.enter(page, NONE, parent, tokens);
+        self.enter(page, NONE, before, tokens);
     }
 
-    /// Writes an entry and joins it to its family; `bucket` is NONE for a page that is not full.
-    fn enter(&mut self, page: u32, bucket: u32, parent: u64, tokens: &[u32]) -> u64 {
+    /// Writes an entry and joins it to its siblings; `bucket` is NONE for a page that is not full.
+    fn enter(&mut self, page: u32, bucket: u32, before: Before, tokens: &[u32]) {
         let serial = self.next_serial;
         self.next_serial += 1;
         let start = page as usize * self.page_size;
         self.tokens[start..start + tokens.len()].copy_from_slice(tokens);
-        let family = self.family(parent);
-        let older = self.families[family];
+        let older = self.newest(before).map_or(NONE, |newest| std::mem::replace(newest, page));
         if let Some(entry) = self.entries.get_mut(older as usize) {
             entry.newer = page;
         }
-        self.families[family] = page;
         let next = self.buckets.get(bucket as usize).copied().unwrap_or(NONE);
         let filled = tokens.len() as u32;
-        self.entries[page as usize] = Entry { parent, serial, bucket, next, newer: NONE, older, filled };
+        let (parent, parent_page) = (before.serial, before.page);
+        let own = Entry { parent, serial, bucket, next, parent_page, older, filled, ..EMPTY };
+        self.entries[page as usize] = own;
         self.num_registered += 1;
-        serial
     }
 
-    /// Registers a computed page unless the same content is known already; the serial of whichever page stands for it.
-    pub fn register(&mut self, page: u32, hash: u64, parent: u64, tokens: &[u32]) -> u64 {
+    /// Registers a computed page unless the same content is known already; what stands before the next one.
+    pub fn register(&mut self, page: u32, hash: u64, before: Before, tokens: &[u32]) -> Before {
         let entry = self.entries[page as usize];
         if entry.serial != 0 {
-            return entry.serial;
+            return self.after(page);
         }
         let bucket = self.bucket(hash);
-        if let Some(known) = self.find_in(bucket, parent, tokens) {
-            return self.entries[known as usize].serial;
+        if let Some(known) = self.find_in(bucket, before, tokens) {
+            return self.after(known);
         }
-        let serial = self.enter(page, bucket, parent, tokens);
+        self.enter(page, bucket, before, tokens);
         self.buckets[bucket as usize] = page;
-        serial
+        self.after(page)
     }
 
     fn leave_bucket(&mut self, page: u32, entry: Entry) {
@@ -227,8 +260,10 @@ impl Prefix {
         }
         match entry.newer {
             NONE => {
-                let family = self.family(entry.parent);
-                self.families[family] = entry.older;
+                let before = Before { serial: entry.parent, page: entry.parent_page };
+                if let Some(newest) = self.newest(before).filter(|newest| **newest == page) {
+                    *newest = entry.older;
+                }
             }
             newer => self.entries[newer as usize].older = entry.older,
         }
@@ -297,7 +332,27 @@ mod tests {
         for page in 0..14 {
             prefix.forget(page);
         }
-        assert!(prefix.families.iter().chain(&prefix.buckets).all(|page| *page == NONE));
+        assert!(prefix.roots.iter().chain(&prefix.buckets).all(|page| *page == NONE));
+    }
+
+    #[test]
+    fn what_followed_an_overwritten_page_is_not_found_and_does_no_harm() {
+        let mut prefix = Prefix::new(8, 2, 7);
+        let root = Prefix::root(0);
+        let hash = prefix.chain(prefix.start(0), &[1, 2]);
+        let first = prefix.register(0, hash, root, &[1, 2]);
+        prefix.register_beginning(1, first, &[3]);
+        prefix.register_beginning(2, first, &[4]);
+        prefix.forget(0);
+        assert_eq!(prefix.find_beginning(first, &[3]), None);
+        prefix.register_beginning(3, first, &[5]);
+        let again = prefix.register(0, hash, root, &[1, 2]);
+        assert_ne!(first, again);
+        prefix.register_beginning(4, again, &[3]);
+        for page in [2, 3, 1] {
+            assert!(prefix.forget(page));
+        }
+        assert_eq!(prefix.find_beginning(again, &[3]), Some((4, 1)));
     }
 
     #[test]

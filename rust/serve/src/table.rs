@@ -1,12 +1,12 @@
 //! The allocator: one list of pages a sequence, over [`Pages`] and [`Prefix`].
 //!
-//! Allocate with prefix reuse (whole pages are shared, the beginning of one more is copied), append, commit what was computed, fork with copy-on-write, truncate, slide, pin, release.
+//! Allocate with prefix reuse (whole pages are shared, the beginning of one more is copied), append, commit what was computed, fork with copy-on-write, truncate, slide, pin, swap, release.
 //! Every operation costs a constant time per page it touches. Knows nothing of why a scheduler asks.
 
 use std::hash::BuildHasher;
 
 use crate::pages::{Pages, NONE};
-use crate::prefix::Prefix;
+use crate::prefix::{Before, Prefix};
 use crate::Error;
 
 struct Sequence {
@@ -16,13 +16,16 @@ struct Sequence {
     num_committed: usize,
     /// Leading tokens that have their keys and values, the last page that is not full included.
     num_computed: usize,
-    /// Serial of the last committed page.
-    serial: u64,
+    /// The last committed page, as what stands before the next one.
+    before: Before,
     /// Hash of all committed pages.
     hash: u64,
     /// Leading pages given back by the sliding window.
     num_slid: usize,
     pinned: bool,
+    salt: u64,
+    /// Its pages were given back and their content is kept by the caller.
+    swapped: bool,
 }
 
 struct Slot {
@@ -56,6 +59,8 @@ pub struct Statistics {
     pub num_sequences: usize,
     /// Pins.
     pub num_pins: usize,
+    /// Sequences that are swapped out.
+    pub num_swapped: usize,
     /// Tokens asked for by `allocate`.
     pub queried_tokens: u64,
     /// Tokens of those that were in the cache.
@@ -113,10 +118,15 @@ impl PageAllocator {
 
     fn get(&self, handle: u64) -> Result<&Sequence, Error> {
         let slot = self.slot_of(handle)?;
-        self.slots[slot].sequence.as_ref().ok_or(Error::UnknownHandle(handle))
+        match &self.slots[slot].sequence {
+            Some(sequence) if sequence.swapped => Err(Error::Swapped(handle)),
+            Some(sequence) => Ok(sequence),
+            None => Err(Error::UnknownHandle(handle)),
+        }
     }
 
     fn get_mut(&mut self, handle: u64) -> Result<&mut Sequence, Error> {
+        self.get(handle)?;
         let slot = self.slot_of(handle)?;
         self.slots[slot].sequence.as_mut().ok_or(Error::UnknownHandle(handle))
     }
@@ -151,18 +161,18 @@ impl PageAllocator {
 
     /// How many leading tokens of this prompt lie in the cache. At least the last token is never counted, because its
     /// logits are wanted.
-    pub fn lookup(&self, tokens: &[u32], salt: u64) -> usize {
+    pub fn lookup(&mut self, tokens: &[u32], salt: u64) -> usize {
         let reusable = tokens.len().saturating_sub(1);
-        let mut serial = Prefix::root(salt);
+        let mut before = Prefix::root(salt);
         let mut hash = self.prefix.start(salt);
         let mut count = 0;
         for chunk in tokens[..reusable].chunks_exact(self.page_size) {
             hash = self.prefix.chain(hash, chunk);
-            let Some(page) = self.prefix.find(hash, serial, chunk) else { break };
-            serial = self.prefix.serial(page);
+            let Some(page) = self.prefix.find(hash, before, chunk) else { break };
+            before = self.prefix.after(page);
             count += self.page_size;
         }
-        count + self.prefix.find_beginning(serial, &tokens[count..reusable]).map_or(0, |(_, common)| common)
+        count + self.prefix.find_beginning(before, &tokens[count..reusable]).map_or(0, |(_, common)| common)
     }
 
     /// Pages for a whole prompt, sharing those that hold its beginning already; `None` when there is no room, and then
@@ -174,12 +184,12 @@ impl PageAllocator {
         let total = tokens.len().div_ceil(self.page_size);
         let reusable = tokens.len() - 1;
         let mut pages = Vec::with_capacity(total + 1);
-        let mut serial = Prefix::root(salt);
+        let mut before = Prefix::root(salt);
         let mut hash = self.prefix.start(salt);
         for chunk in tokens[..reusable].chunks_exact(self.page_size) {
             let next = self.prefix.chain(hash, chunk);
-            let Some(page) = self.prefix.find(next, serial, chunk) else { break };
-            (hash, serial) = (next, self.prefix.serial(page));
+            let Some(page) = self.prefix.find(next, before, chunk) else { break };
+            (hash, before) = (next, self.prefix.after(page));
             self.pages.hold(page);
             pages.push(page);
         }
@@ -193,7 +203,7 @@ impl PageAllocator {
         // Held meanwhile, so that the page copied from is not the one that is overwritten. Without a page to spare for that,
         // its tokens are computed instead.
         let start = num_shared * self.page_size;
-        let mut beginning = self.prefix.find_beginning(serial, &tokens[start..reusable]);
+        let mut beginning = self.prefix.find_beginning(before, &tokens[start..reusable]);
         if let Some((page, _)) = beginning {
             self.pages.hold(page);
             if self.pages.num_free() < total - num_shared + headroom {
@@ -222,10 +232,12 @@ impl PageAllocator {
             tokens: tokens.to_vec(),
             num_committed: num_shared,
             num_computed: num_cached,
-            serial,
+            before,
             hash,
             num_slid: 0,
             pinned: false,
+            salt,
+            swapped: false,
         });
         Ok(Some(Admission { handle, num_cached, copy }))
     }
@@ -258,6 +270,7 @@ impl PageAllocator {
 
     /// Says that the first `num_computed` tokens have their keys and values; full pages become shareable.
     pub fn commit(&mut self, handle: u64, num_computed: usize) -> Result<(), Error> {
+        self.get(handle)?;
         let slot = self.slot_of(handle)?;
         let page_size = self.page_size;
         let Self { slots, prefix, .. } = self;
@@ -280,7 +293,7 @@ impl PageAllocator {
             })
             .collect();
         for ((tokens, page), hash) in ready.zip(hashes) {
-            sequence.serial = prefix.register(*page, hash, sequence.serial, tokens);
+            sequence.before = prefix.register(*page, hash, sequence.before, tokens);
             sequence.hash = hash;
             sequence.num_committed += 1;
         }
@@ -299,10 +312,12 @@ impl PageAllocator {
             tokens: source.tokens.clone(),
             num_committed: source.num_committed,
             num_computed: source.num_computed,
-            serial: source.serial,
+            before: source.before,
             hash: source.hash,
             num_slid: source.num_slid,
             pinned: false,
+            salt: source.salt,
+            swapped: false,
         };
         Ok(self.hold_and_insert(child))
     }
@@ -316,10 +331,12 @@ impl PageAllocator {
             tokens: source.tokens[..num_pages * self.page_size].to_vec(),
             num_committed: num_pages,
             num_computed: num_pages * self.page_size,
-            serial: source.serial,
+            before: source.before,
             hash: source.hash,
             num_slid: source.num_slid.min(num_pages),
             pinned: true,
+            salt: source.salt,
+            swapped: false,
         };
         Ok(self.hold_and_insert(pin))
     }
@@ -369,6 +386,71 @@ impl PageAllocator {
         Ok(freed.len())
     }
 
+    /// Gives back all pages of a sequence, which stays; the pages, in order, whose content the caller keeps. Content that is
+    /// shared with others, or is not overwritten meanwhile, will be found again by `swap_in`.
+    pub fn swap_out(&mut self, handle: u64) -> Result<Vec<u32>, Error> {
+        let sequence = self.get_mut(handle)?;
+        if sequence.pinned {
+            return Err(Error::Pinned(handle));
+        }
+        if sequence.num_slid > 0 {
+            return Err(Error::Slid(handle));
+        }
+        sequence.swapped = true;
+        let pages = std::mem::take(&mut sequence.pages);
+        for page in pages.iter().rev() {
+            self.give(*page);
+        }
+        self.counts.num_swapped += 1;
+        Ok(pages)
+    }
+
+    /// Pages for a sequence that was swapped out: the (place, page) pairs that the caller fills with what it kept. `None`
+    /// when there is no room for that and `headroom` more; then nothing has changed.
+    pub fn swap_in(&mut self, handle: u64, headroom: usize) -> Result<Option<Vec<(u32, u32)>>, Error> {
+        let slot = self.slot_of(handle)?;
+        let page_size = self.page_size;
+        let Some(sequence) = self.slots[slot].sequence.as_ref().filter(|sequence| sequence.swapped) else {
+            return Err(Error::NotSwapped(handle));
+        };
+        let total = sequence.tokens.len().div_ceil(page_size);
+        let mut before = Prefix::root(sequence.salt);
+        let mut hash = self.prefix.start(sequence.salt);
+        let mut pages = Vec::with_capacity(total + 1);
+        for chunk in sequence.tokens.chunks_exact(page_size).take(sequence.num_committed) {
+            let next = self.prefix.chain(hash, chunk);
+            let Some(page) = self.prefix.find(next, before, chunk) else { break };
+            (hash, before) = (next, self.prefix.after(page));
+            pages.push(page);
+        }
+        for page in &pages {
+            self.pages.hold(*page);
+        }
+        let num_found = pages.len();
+        if self.pages.num_free() < total - num_found + headroom {
+            for page in pages.into_iter().rev() {
+                self.give(page);
+            }
+            return Ok(None);
+        }
+        while pages.len() < total {
+            match self.take() {
+                Some(page) => pages.push(page),
+                None => break,
+            }
+        }
+        let wanted = pages.iter().enumerate().skip(num_found).map(|(place, page)| (place as u32, *page)).collect();
+        if let Some(sequence) = self.slots[slot].sequence.as_mut() {
+            sequence.swapped = false;
+            sequence.pages = pages;
+            sequence.num_committed = num_found;
+            sequence.hash = hash;
+            sequence.before = before;
+        }
+        self.counts.num_swapped -= 1;
+        Ok(Some(wanted))
+    }
+
     /// Ends a sequence. Its pages become free, last first, so that beginnings stay longest in the cache; a last page that is
     /// computed in part can be found, too.
     pub fn release(&mut self, handle: u64) -> Result<(), Error> {
@@ -377,10 +459,11 @@ impl PageAllocator {
         self.free_slots.push(slot as u32);
         self.counts.num_sequences -= 1;
         self.counts.num_pins -= usize::from(sequence.pinned);
+        self.counts.num_swapped -= usize::from(sequence.swapped);
         let (first, end) = (sequence.num_committed * self.page_size, sequence.num_computed);
         if let Some(page) = sequence.pages.get(sequence.num_committed).filter(|page| **page != NONE && first < end) {
             if self.pages.references(*page) == 1 {
-                self.prefix.register_beginning(*page, sequence.serial, &sequence.tokens[first..end]);
+                self.prefix.register_beginning(*page, sequence.before, &sequence.tokens[first..end]);
             }
         }
         for page in sequence.pages.into_iter().rev().filter(|page| *page != NONE) {
@@ -391,7 +474,9 @@ impl PageAllocator {
 
     /// Tokens of a sequence.
     pub fn length(&self, handle: u64) -> Result<usize, Error> {
-        Ok(self.get(handle)?.tokens.len())
+        let slot = self.slot_of(handle)?;
+        let sequence = self.slots[slot].sequence.as_ref().ok_or(Error::UnknownHandle(handle))?;
+        Ok(sequence.tokens.len())
     }
 
     /// The pages of a sequence in order.
@@ -526,6 +611,29 @@ mod tests {
         }
         assert!(!pool.append(one, 4, &mut copies).unwrap());
         assert_eq!(pool.length(one).unwrap(), 16);
+    }
+
+    #[test]
+    fn swapped_sequences_come_back_with_what_was_not_overwritten() {
+        let mut pool = PageAllocator::new(4, 2).unwrap();
+        let one = pool.allocate(&tokens(0..5), 0, 0).unwrap().unwrap().handle;
+        pool.commit(one, 5).unwrap();
+        assert_eq!(pool.swap_out(one).unwrap(), [0, 1, 2]);
+        assert_eq!((pool.num_free(), pool.length(one).unwrap()), (4, 5));
+        assert_eq!(pool.append(one, 1, &mut Vec::new()), Err(Error::Swapped(one)));
+        assert_eq!(pool.swap_out(one), Err(Error::Swapped(one)));
+        let other = pool.allocate(&[9, 9, 9], 0, 0).unwrap().unwrap().handle;
+        assert_eq!(pool.swap_in(one, 0).unwrap(), None, "one page is missing, and nothing has changed");
+        assert_eq!(pool.num_free(), 2);
+        pool.release(other).unwrap();
+        let back = pool.swap_in(one, 0).unwrap().unwrap();
+        assert_eq!(back.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [2]);
+        assert_eq!(pool.swap_in(one, 0), Err(Error::NotSwapped(one)));
+        pool.commit(one, 5).unwrap();
+        pool.swap_out(one).unwrap();
+        pool.release(one).unwrap();
+        assert_eq!(pool.statistics().num_swapped, 0);
+        pool.check().unwrap();
     }
 
     #[test]
