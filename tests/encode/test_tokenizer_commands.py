@@ -12,6 +12,7 @@ import pytest
 
 from highrise.cli import main
 from highrise.encode import Tokenizer
+from highrise.encode.config import DEFAULT_SPECIALS
 from highrise.encode.packed import PackedTokens
 from highrise.encode.prompt import PromptFormat
 from tests.encode.vocabularies import made
@@ -160,3 +161,15 @@ def test_tables_are_packed_row_by_row(model: str, tmp_path: Path, capsys: pytest
         assert [packed.document(index).tolist() for index in range(len(packed))] == expected
         assert main(["encode", "pack", "-t", model, "-o", str(out), str(tmp_path / name)]) == 2
         assert "--field" in capsys.readouterr().err
+
+
+def test_pack_cuts_for_the_middle(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = Tokenizer.train([TEXT] * 3, vocabulary=300, special=DEFAULT_SPECIALS)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    command = ["encode", "pack", "-t", str(tmp_path / "tokenizer.json"), "-o", str(tmp_path / "x.tokens"), str(source)]
+    assert main([*command, "--middle", "1", "--seed", "4"]) == 0
+    ids = PackedTokens(tmp_path / "x.tokens").document(0).tolist()
+    named = tokenizer.special_tokens
+    assert ids[0] == named["<|fim_prefix|>"] and ids[-1] == named["<|endoftext|>"] != ids[-2]
+    assert main([*command, "--middle", "2"]) == 2
+    assert "are shares: give numbers from 0 to 1" in capsys.readouterr().err

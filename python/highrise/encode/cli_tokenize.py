@@ -18,6 +18,7 @@ from highrise.core.errors import InputError
 from highrise.core.progress import Progress, human_bytes
 from highrise.encode.config import TokenizerConfig
 from highrise.encode.formats_tiktoken import NAMED
+from highrise.encode.middle import middle_samples
 from highrise.encode.packed import Batch, write_packed
 from highrise.encode.prompt_template import CHATML
 from highrise.encode.tables import TABLES, read_table
@@ -61,8 +62,7 @@ def count(arguments: argparse.Namespace) -> int:
     tokenizer = open_tokenizer(arguments.tokenizer)
     special = "all" if arguments.special else "none"
     rows = [
-        (name, tokenizer.count(text, special=special), len(text.encode()))
-        for name, text in read_texts(arguments.files)
+        (name, tokenizer.count(text, special=special), len(text.encode())) for name, text in read_texts(arguments.files)
     ]
     if arguments.json:
         _print_json([{"file": name, "tokens": tokens, "bytes": size} for name, tokens, size in rows])
@@ -119,7 +119,13 @@ def pack(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out)
     with Progress("pack", unit="B") as progress:
         found = _pack_batches(
-            tokenizer, _documents(arguments.sources, arguments.split, arguments.field), end, arguments.threads, progress
+            tokenizer,
+            _documents(arguments.sources, arguments.split, arguments.field),
+            end,
+            arguments.threads,
+            progress,
+            middle=arguments.middle,
+            seed=arguments.seed,
         )
         first = next(found, None)
         if first is None:
@@ -139,11 +145,26 @@ def pack(arguments: argparse.Namespace) -> int:
 
 
 def _pack_batches(
-    tokenizer: Tokenizer, texts: Iterator[str], end: int | None, threads: int, progress: Progress
+    tokenizer: Tokenizer,
+    texts: Iterator[str],
+    end: int | None,
+    threads: int,
+    progress: Progress,
+    *,
+    middle: float,
+    seed: int,
 ) -> Iterator[Batch]:
-    for batch in batches(texts, _PACK_CHARACTERS):
-        found, offsets = tokenizer.encode_batch(batch, threads=threads)
-        if end is not None:
+    for number, batch in enumerate(batches(texts, _PACK_CHARACTERS)):
+        if middle:
+            samples = [
+                ids if end is None or ids[-1:] == [end] else [*ids, end]
+                for ids in middle_samples(tokenizer, batch, rate=middle, seed=seed + number)
+            ]
+            found = np.array(list(itertools.chain.from_iterable(samples)), dtype=np.uint32)
+            offsets = np.cumsum([0, *map(len, samples)], dtype=np.int64)
+        else:
+            found, offsets = tokenizer.encode_batch(batch, threads=threads)
+        if end is not None and not middle:
             found = np.insert(found, offsets[1:], np.uint32(end))
             offsets = offsets + np.arange(len(offsets), dtype=np.int64)
         progress.advance(sum(len(text) if text.isascii() else len(text.encode()) for text in batch))
