@@ -3,8 +3,9 @@
 # the engine benchmarks. usage: scripts/build_llama.sh [FOLDER [native|avx2]]
 # FOLDER is .cache/llama.cpp by default, where tests and benchmarks look; the tools land in FOLDER/build/bin. "native"
 # names the sets of this CPU one by one, as the released binaries do, and leaves AMX out: where AMX is announced and not
-# permitted (many virtual machines) ggml's use of it ends in an illegal instruction. Needs Python 3.11 with venv, a C++17 compiler, and pip able to reach a package index; cmake and
-# ninja are taken from there if PATH has none. Takes about ten minutes on two cores. Started again, it goes on.
+# permitted (many virtual machines) ggml's use of it ends in an illegal instruction. Needs Python 3.11 with venv, a C++17
+# compiler, and pip able to reach a package index; cmake and ninja are taken from there if PATH has none. Takes nine
+# minutes of processor time. Started again, it goes on.
 set -eu
 version=0.3.36
 folder=${1:-.cache/llama.cpp}

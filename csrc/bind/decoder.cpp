@@ -62,7 +62,7 @@ DecoderShape checked_shape(const DecoderShape& shape) {
 }
 
 std::unique_ptr<Decoder> make_decoder(const DecoderShape& shape, int64_t num_pages, int64_t page_size, int threads,
-                                      const std::string& isa, const std::string& kv) {
+                                      const std::string& isa, const std::string& kv, bool interleaved) {
   DecoderOptions options;
   at_least("num_pages", num_pages, 1);
   at_least("threads", threads, 1);
@@ -83,6 +83,7 @@ std::unique_ptr<Decoder> make_decoder(const DecoderShape& shape, int64_t num_pag
   options.threads = threads;
   options.kernels = &kernels_of(isa);
   options.half_cache = kv == "float16";
+  options.interleaved_heads = interleaved;
   auto decoder = std::make_unique<Decoder>(checked_shape(shape), options);
   if (!decoder->ready()) {
     PyErr_SetString(PyExc_MemoryError, ("no memory for a cache of " + text(num_pages) + " pages").c_str());
@@ -282,33 +283,37 @@ py::array_t<float> hidden(Decoder& decoder, const py::array& tokens, const py::a
   return states;
 }
 
+std::vector<std::string> names_of(const char* const* list) {
+  std::vector<std::string> names;
+  for (; *list; ++list) names.emplace_back(*list);
+  return names;
+}
+
 }  // namespace
 
 void register_decoder(py::module_& module) {
   module.def(
-      "available_isas",
-      [] {
-        std::vector<std::string> names;
-        for (const char* const* name = serve::available_kernels(); *name; ++name) names.emplace_back(*name);
-        return names;
-      },
+      "available_isas", [] { return names_of(serve::available_kernels()); },
       "Instruction sets this CPU has kernels for, best first.");
+  module.def(
+      "available_orders", [] { return names_of(serve::available_orders()); },
+      "Kernels that keep another engine's order of operations, to give the same bits; named like instruction sets.");
   py::class_<Decoder>(module, "Decoder", "One step of a decoder over a paged cache; see csrc/serve/decoder.h.")
       .def(py::init([](int64_t hidden_size, int64_t num_hidden_layers, int64_t num_attention_heads,
                        int64_t num_key_value_heads, int64_t head_dim, int64_t intermediate_size, int64_t vocab_size,
                        double rope_theta, double rms_norm_eps, bool attention_bias, bool tie_word_embeddings,
-                       int64_t num_pages, int threads, int64_t page_size, const std::string& isa,
-                       const std::string& kv) {
+                       int64_t num_pages, int threads, int64_t page_size, const std::string& isa, const std::string& kv,
+                       bool interleaved) {
              const DecoderShape shape{hidden_size,  num_hidden_layers, num_attention_heads, num_key_value_heads,
                                       head_dim,     intermediate_size, vocab_size,          rope_theta,
                                       rms_norm_eps, attention_bias,    tie_word_embeddings};
-             return make_decoder(shape, num_pages, page_size, threads, isa, kv);
+             return make_decoder(shape, num_pages, page_size, threads, isa, kv, interleaved);
            }),
            py::kw_only(), py::arg("hidden_size"), py::arg("num_hidden_layers"), py::arg("num_attention_heads"),
            py::arg("num_key_value_heads"), py::arg("head_dim"), py::arg("intermediate_size"), py::arg("vocab_size"),
            py::arg("rope_theta") = 10000.0, py::arg("rms_norm_eps") = 1e-6, py::arg("attention_bias") = false,
            py::arg("tie_word_embeddings") = false, py::arg("num_pages"), py::arg("threads"), py::arg("page_size") = 16,
-           py::arg("isa") = "auto", py::arg("kv") = "float16")
+           py::arg("isa") = "auto", py::arg("kv") = "float16", py::arg("interleaved") = false)
       .def("set_tensor", &set_tensor, py::arg("name"), py::arg("raw"), py::arg("type"), py::arg("rows"),
            py::arg("cols"), py::arg("weights") = "stored",
            "Repacks rows of GGUF blocks under their Hugging Face name; vectors have cols = 1. The source is not kept.")

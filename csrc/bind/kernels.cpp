@@ -31,6 +31,7 @@ using FloatArray = py::array_t<float>;
 struct OwnedMatrix {
   Arena arena;
   PackedMatrix matrix;
+  std::string isa;
 };
 
 std::unique_ptr<OwnedMatrix> pack(const py::array& raw, const std::string& type_name, int64_t rows, int64_t cols,
@@ -48,8 +49,9 @@ std::unique_ptr<OwnedMatrix> pack(const py::array& raw, const std::string& type_
   }
   const uint8_t* source = checked<uint8_t>(raw, "raw", 1);
   auto owned = std::make_unique<OwnedMatrix>();
+  owned->isa = isa;
   const py::gil_scoped_release release;
-  owned->matrix = serve::plan_packed(type, rows, cols, limit, owned->arena);
+  owned->matrix = serve::plan_packed(kernels, type, rows, cols, limit, owned->arena);
   if (!owned->matrix) throw std::bad_alloc();
   serve::pack_tiles(kernels, type, source, owned->matrix, 0, owned->matrix.tiles);
   return owned;
@@ -95,6 +97,9 @@ FloatArray multiply(const OwnedMatrix& owned, const Inputs& inputs, const std::s
   }
   if (kernels.wants_bfloats && !inputs.buffer.view.bfloats) {
     throw py::value_error("these inputs were quantised for another isa than " + isa);
+  }
+  if (owned.matrix.is_blocks && !kernels.keeps_blocks) {
+    throw py::value_error("this matrix was packed for " + owned.isa + " and cannot be multiplied with " + isa);
   }
   FloatArray out({inputs.rows, owned.matrix.rows});
   float* to = out.mutable_data();
@@ -223,11 +228,11 @@ void register_kernels(py::module_& module) {
       .def_property_readonly("nbytes", [](const OwnedMatrix& owned) { return owned.matrix.bytes(); });
   py::class_<Inputs>(module, "QuantisedInputs", "Inputs of a product as int8 codes with a scale for each 32.")
       .def(py::init(&quantise), py::arg("x"), py::arg("isa") = "auto")
-      .def_property_readonly("codes",
-                             [](const Inputs& inputs) {
-                               return py::array_t<int8_t>({inputs.rows, inputs.buffer.view.stride},
-                                                          inputs.buffer.codes.data());
-                             })
+      .def_property_readonly(
+          "codes",
+          [](const Inputs& inputs) {
+            return py::array_t<int8_t>({inputs.rows, inputs.buffer.view.stride}, inputs.buffer.codes.data());
+          })
       .def_property_readonly("scales", [](const Inputs& inputs) {
         return FloatArray({inputs.rows, inputs.buffer.view.groups}, inputs.buffer.scales.data());
       });

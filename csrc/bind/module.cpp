@@ -10,8 +10,8 @@ const serve::Kernels& kernels_of(const std::string& isa) {
   const serve::Kernels* kernels = serve::find_kernels(isa.c_str());
   if (kernels) return *kernels;
   std::string names;
-  for (const char* const* name = serve::available_kernels(); *name; ++name) {
-    names += (names.empty() ? "" : ", ") + std::string(*name);
+  for (const char* const* list : {serve::available_kernels(), serve::available_orders()}) {
+    for (; *list; ++list) names += (names.empty() ? "" : ", ") + std::string(*list);
   }
   throw pybind11::value_error("isa \"" + isa + "\" is not to be had on this CPU; choose auto or one of " + names);
 }

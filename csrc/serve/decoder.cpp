@@ -224,7 +224,8 @@ Status Decoder::set_tensor(const char* name, const uint8_t* source, BlockType ty
     slot.filled = true;
     return Status::kOk;
   }
-  PackedMatrix matrix = plan_packed(type, rows, cols, limit, state_->arena);
+  const Kernels& kernels = *state_->options.kernels;
+  PackedMatrix matrix = plan_packed(kernels, type, rows, cols, limit, state_->arena);
   if (!matrix) return Status::kNoMemory;
   pack_all(*state_, type, source, matrix);
   (slot.embedding ? state_->embedding.packed : slot.linear->matrix) = matrix;
@@ -247,9 +248,10 @@ Status Decoder::set_adapter(const char* name, const float* a, const float* b, in
   const Slot& slot = found->second;
   if (slot.linear == &state_->head) return Status::kUnknownTensor;
   if (slot.rows != out || slot.cols != in) return Status::kWrongShape;
+  const Kernels& kernels = *state_->options.kernels;
   Adapter adapter;
-  adapter.a = plan_packed(BlockType::F32, rank, in, WeightLimit::kInt8, state_->adapter_arena);
-  adapter.b = plan_packed(BlockType::F32, out, rank, WeightLimit::kInt8, state_->adapter_arena);
+  adapter.a = plan_packed(kernels, BlockType::F32, rank, in, WeightLimit::kInt8, state_->adapter_arena);
+  adapter.b = plan_packed(kernels, BlockType::F32, out, rank, WeightLimit::kInt8, state_->adapter_arena);
   if (!adapter.a || !adapter.b) return Status::kNoMemory;
   std::vector<float> scaled(b, b + out * rank);
   for (float& value : scaled) value *= scale;

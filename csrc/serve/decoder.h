@@ -35,6 +35,7 @@ struct DecoderOptions {
   int threads = 1;
   const Kernels* kernels = nullptr;
   bool half_cache = true;
+  bool interleaved_heads = false;  // as AttentionTask has it; matters to kernels that keep the order of another engine
 };
 
 enum class Status {

@@ -98,6 +98,11 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
         } else {
           read_packed_row(embedding.packed, batch_.tokens[i], residual(i));
         }
+        if (kernels_.angles) {
+          kernels_.angles(batch_.positions[i], shape_.rope_theta, shape_.head_dim, work_.cosine.data() + i * half,
+                          work_.sine.data() + i * half);
+          continue;
+        }
         for (int64_t d = 0; d < half; ++d) {
           const double angle = batch_.positions[i] * state_.inverse_frequencies[static_cast<size_t>(d)];
           work_.cosine[static_cast<size_t>(i * half + d)] = static_cast<float>(std::cos(angle));
@@ -234,7 +239,8 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
   void attend(int64_t layer, Member& member) {
     const int64_t heads = shape_.num_key_value_heads, group = shape_.num_attention_heads / heads;
     const int64_t head_dim = shape_.head_dim, padded = state_.padded_head_dim;
-    const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+    const float whole = 1.0f / std::sqrt(static_cast<float>(head_dim));
+    const float scale = kernels_.scales_scores ? 1.0f : whole, score_scale = kernels_.scales_scores ? whole : 1.0f;
     MemberBuffer& own = work_.members[static_cast<size_t>(member.index())];
     const auto num_runs = static_cast<int64_t>(runs_.size());
     member.phase(num_runs * heads, [&](int64_t index) {
@@ -252,7 +258,8 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
       kernels_.attend({own.queries.data(), own.num_visible.data(), static_cast<int>(run.count * group),
                        static_cast<int>(padded), state_.options.half_cache, cache_of(layer, 0, head), state_.page_bytes,
                        batch_.page_table + batch_.sequences[run.first] * batch_.max_pages,
-                       static_cast<int>(state_.options.page_size), own.attended.data(), own.scratch.data()});
+                       static_cast<int>(state_.options.page_size), own.attended.data(), own.scratch.data(), score_scale,
+                       state_.options.interleaved_heads});
       const float* result = own.attended.data();
       for (int64_t i = run.first; i < run.first + run.count; ++i) {
         for (int64_t g = 0; g < group; ++g, result += padded) {

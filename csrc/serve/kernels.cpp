@@ -13,26 +13,31 @@ struct Choice {
   const Kernels* kernels;
 };
 
-constexpr int kMaxChoices = 5;
+constexpr int kMaxChoices = 7;
 
 struct Choices {
-  Choice list[kMaxChoices + 1] = {};
-  const char* names[kMaxChoices + 1] = {};
-  int count = 0;
+  Choice list[kMaxChoices] = {};
+  const char* isas[kMaxChoices + 1] = {};
+  const char* orders[kMaxChoices + 1] = {};
+  int count = 0, num_isas = 0, num_orders = 0;
 
   Choices() {
 #if defined(__x86_64__)
     const CpuFeatures& cpu = cpu_features();
-    if (cpu.amx) offer("amx", amx_kernels());
-    if (cpu.avx512vnni) offer("avx512vnni", avx512vnni_kernels());
-    if (cpu.avx512) offer("avx512", avx512_kernels());
-    if (cpu.avx2) offer("avx2", avx2_kernels());
+    if (cpu.amx) offer(amx_kernels(), isas, &num_isas);
+    if (cpu.avx512vnni) offer(avx512vnni_kernels(), isas, &num_isas);
+    if (cpu.avx512) offer(avx512_kernels(), isas, &num_isas);
+    if (cpu.avx2) offer(avx2_kernels(), isas, &num_isas);
 #endif
-    offer("portable", portable_kernels());
+    offer(portable_kernels(), isas, &num_isas);
+#if defined(__x86_64__)
+    if (cpu.avx512) offer(llama_avx512_kernels(), orders, &num_orders);
+    if (cpu.avx2) offer(llama_avx2_kernels(), orders, &num_orders);
+#endif
   }
-  void offer(const char* name, const Kernels* kernels) {
-    names[count] = name;
-    list[count++] = {name, kernels};
+  void offer(const Kernels* kernels, const char** names, int* place) {
+    list[count++] = {kernels->name, kernels};
+    names[(*place)++] = kernels->name;
   }
 };
 
@@ -52,6 +57,7 @@ const Kernels* find_kernels(const char* isa) {
   return nullptr;
 }
 
-const char* const* available_kernels() { return choices().names; }
+const char* const* available_kernels() { return choices().isas; }
+const char* const* available_orders() { return choices().orders; }
 
 }  // namespace highrise::serve

@@ -38,7 +38,7 @@ struct MultiplyTask {
 // Attention of `num_rows` query rows, all of one sequence and one key-value head, over a paged cache.
 // A page holds, for each key-value head, keys [page_size / 16][head_dim][16] and then values [page_size][head_dim].
 struct AttentionTask {
-  const float* queries;        // [num_rows][head_dim], already scaled by 1 / sqrt(head_dim); 8 rows of slack
+  const float* queries;        // [num_rows][head_dim], times 1 / sqrt(head_dim) unless scales_scores; 8 rows of slack
   const int32_t* num_visible;  // keys each row may look at, ascending is not required, at least 1
   int num_rows;
   int head_dim;  // a multiple of 16
@@ -46,9 +46,12 @@ struct AttentionTask {
   const uint8_t* cache;
   int64_t page_bytes;
   const int32_t* page_table;
-  int page_size;   // a multiple of 16
-  float* out;      // [num_rows][head_dim]; 8 rows of slack
-  float* scratch;  // attention_scratch(num_rows) floats
+  int page_size;       // a multiple of 16
+  float* out;          // [num_rows][head_dim]; 8 rows of slack
+  float* scratch;      // attention_scratch(num_rows) floats
+  float scale = 1.0f;  // what scores are still to be multiplied with: 1 / sqrt(head_dim) for scales_scores
+  bool interleaved =
+      false;  // the file kept the pairs that are rotated together side by side, and not half a head apart
 };
 constexpr int kKeyChunk = 128;
 constexpr int64_t attention_scratch(int64_t num_rows) { return (num_rows + 8) * (kKeyChunk + 4); }
@@ -76,6 +79,13 @@ struct Kernels {
   void (*to_half)(const float* x, int64_t count, uint16_t* out);
   // Codes and scales of groups of 32 floats without minima, at `bits`, by a search for the least squared error.
   void (*quantise_weights)(const float* x, int64_t groups, int bits, uint8_t* codes, float* scales);
+
+  // What only kernels that follow another engine's order of operations have.
+  // Block types whose stored matrices stay the file's blocks, for multiply_many.
+  bool (*keeps_blocks)(BlockType type) = nullptr;
+  // Cosines and sines of a position (head_dim / 2 each) in place of the decoder's own, computed in double precision.
+  void (*angles)(int32_t position, double theta, int64_t head_dim, float* cosine, float* sine) = nullptr;
+  bool scales_scores = false;  // attend multiplies scores, not queries, by 1 / sqrt(head_dim)
 };
 
 const Kernels* portable_kernels();
@@ -84,10 +94,14 @@ const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
 const Kernels* avx512vnni_kernels();
 const Kernels* amx_kernels();
+const Kernels* llama_avx2_kernels();
+const Kernels* llama_avx512_kernels();
 
-// Kernels by name ("auto" takes the best of this CPU); nullptr when the name is unknown or the CPU lacks it.
+// Kernels by name ("auto" takes the fastest of this CPU); nullptr when the name is unknown or the CPU lacks it.
 const Kernels* find_kernels(const char* isa);
-// The names find_kernels would accept here, best first, ended by nullptr.
+// The instruction sets find_kernels would accept here, best first, ended by nullptr.
 const char* const* available_kernels();
+// And the kernels that keep the order of operations of another engine: those a build of it for this CPU has come first.
+const char* const* available_orders();
 
 }  // namespace highrise::serve

@@ -126,13 +126,18 @@ bool weight_limit_of(const char* name, WeightLimit* limit) {
   return false;
 }
 
-PackedMatrix plan_packed(BlockType type, int64_t rows, int64_t cols, WeightLimit limit, Arena& arena) {
+PackedMatrix plan_packed(const Kernels& kernels, BlockType type, int64_t rows, int64_t cols, WeightLimit limit,
+                         Arena& arena) {
   PackedMatrix matrix;
   matrix.rows = rows;
   matrix.cols = cols;
   matrix.tiles = (rows + kTileRows - 1) / kTileRows;
   matrix.groups = (cols + kGroup - 1) / kGroup;
-  if (is_float(type) && limit == WeightLimit::kStored) {
+  if (limit == WeightLimit::kStored && kernels.keeps_blocks && kernels.keeps_blocks(type)) {
+    matrix.is_blocks = true;
+    matrix.type = type;
+    matrix.tile_bytes = static_cast<size_t>(row_bytes(type, cols) * kTileRows);
+  } else if (is_float(type) && limit == WeightLimit::kStored) {
     matrix.kind = type == BlockType::F32 ? FloatKind::F32 : type == BlockType::F16 ? FloatKind::F16 : FloatKind::BF16;
     matrix.tile_bytes = round_up(static_cast<size_t>(cols * kTileRows * matrix.element_bytes()), 64);
   } else {
@@ -153,6 +158,12 @@ PackedMatrix plan_packed(BlockType type, int64_t rows, int64_t cols, WeightLimit
 void pack_tiles(const Kernels& kernels, BlockType type, const uint8_t* source, PackedMatrix& matrix, int64_t begin,
                 int64_t end) {
   const int64_t padded = matrix.groups * kGroup, scales_a_row = padded / 16;
+  if (matrix.is_blocks) {
+    const int64_t bytes = row_bytes(type, matrix.cols), last = std::min(end * kTileRows, matrix.rows);
+    std::memcpy(matrix.tile(begin), source + begin * kTileRows * bytes,
+                static_cast<size_t>((last - begin * kTileRows) * bytes));
+    return;
+  }
   TileSource rows;
   std::vector<float> values(static_cast<size_t>(padded));
   for (int64_t tile = begin; tile < end; ++tile) {
@@ -181,6 +192,7 @@ void pack_tiles(const Kernels& kernels, BlockType type, const uint8_t* source, P
 void read_packed_row(const PackedMatrix& matrix, int64_t row, float* out) {
   const uint8_t* tile = matrix.tile(row / kTileRows);
   const int r = static_cast<int>(row % kTileRows);
+  if (matrix.is_blocks) return read_row(matrix.type, tile + r * row_bytes(matrix.type, matrix.cols), matrix.cols, out);
   if (matrix.bits == 0) {
     for (int64_t column = 0; column < matrix.cols; ++column) {
       const uint8_t* at = tile + (column * kTileRows + r) * matrix.element_bytes();

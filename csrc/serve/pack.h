@@ -14,7 +14,8 @@ enum class WeightLimit { kStored, kInt4, kInt5, kInt6, kInt8 };
 bool weight_limit_of(const char* name, WeightLimit* limit);
 
 // Plans the packed form of a matrix and takes its memory; `data` stays nullptr when there is none.
-PackedMatrix plan_packed(BlockType type, int64_t rows, int64_t cols, WeightLimit limit, Arena& arena);
+PackedMatrix plan_packed(const Kernels& kernels, BlockType type, int64_t rows, int64_t cols, WeightLimit limit,
+                         Arena& arena);
 // Fills tiles [begin, end) from the whole matrix `source`.
 void pack_tiles(const Kernels& kernels, BlockType type, const uint8_t* source, PackedMatrix& matrix, int64_t begin,
                 int64_t end);

@@ -17,6 +17,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "serve/blocks.h"
+
 namespace highrise::serve {
 
 constexpr int kTileRows = 16;
@@ -31,6 +33,8 @@ struct PackedMatrix {
   int scales_per_group = 1;
   bool has_minimum = false;
   FloatKind kind = FloatKind::F32;
+  bool is_blocks = false;  // a tile is 16 rows of the file's own blocks, one after the other, and nothing below holds
+  BlockType type = BlockType::F32;
   size_t tile_bytes = 0;
   size_t scales_offset = 0;  // within a tile
   size_t minima_offset = 0;

@@ -1,7 +1,11 @@
-"""The tokens of llama.cpp from the same file: equal in float32 but for near ties, and as near to it with stored bits.
+"""The tokens of llama.cpp from the same file: with stored bits in its own order of operations, and in float32.
 
 Run by `make test-all`; needs llama-server (scripts/build_llama.sh), the models in the catalogue's cache and 2.5 GB of
 disk under `.cache` for weights in float32. What was found is printed, and kept in `.cache/parity.txt`.
+
+Rounding activations to 8 bits makes the last bit of a float sum matter: llama.cpp with another setting of its own
+gives other tokens (docs/log/serve-engine.md has how many). So it runs here with one setting that can be followed: one
+token at a time (`-ub 1`: prompts in batches take another order) and the file's blocks as they are (`--no-repack`).
 """
 
 from __future__ import annotations
@@ -27,7 +31,10 @@ COUNT = 16
 NEAR = 0.05
 """Nats between the two best candidates below which either may be chosen."""
 WIDE = 0.5
-"""The same where both round activations to 8 bits: each is then about 0.1 off (docs/log/serve-engine.md)."""
+"""The same between kernels that round in different places: each is then about 0.1 off (docs/log/serve-engine.md)."""
+SAME = 2e-6
+"""Nats by which distances between candidates may differ where the bits of the logits are the same."""
+FOLLOWED = ["-ub", "1", "-b", "64", "--no-repack"]
 CACHE = Path(".cache")
 ISA = next(isa for isa in csrc.available_isas() if isa != "amx")
 """AMX rounds to bfloat16 in long steps; the comparison is about 8-bit activations."""
@@ -115,10 +122,20 @@ def exact(path):
 
 @pytest.fixture(scope="module")
 def stored(path):
-    """Both with the bits of the file."""
-    engine = Engine.load(path, weights="stored", threads=2, max_context=512, isa=ISA)
-    with llama_server(path) as server:
+    """Both with the bits of the file, ours in llama.cpp's order."""
+    orders = csrc.available_orders()
+    if not orders:
+        pytest.skip("llama.cpp's order of operations is followed on x86 with AVX2 only")
+    engine = Engine.load(path, weights="stored", threads=2, max_context=256, isa=orders[0])
+    with llama_server(path, threads=1, arguments=FOLLOWED) as server:
         yield Pair(engine, server, [engine.tokenizer.encode(text) for text in PROMPTS])
+
+
+@pytest.fixture(scope="module")
+def fast(path, stored):
+    """The kernels that people run, beside the same server."""
+    engine = Engine.load(path, weights="stored", threads=2, max_context=256, isa=ISA)
+    return Pair(engine, stored.server, stored.prompts)
 
 
 def test_prompt_ids_are_identical(stored):
@@ -141,21 +158,43 @@ def test_in_float32_the_greedy_tokens_are_equal_but_for_near_ties(exact):
     assert all(gap < NEAR for gap in gaps)
 
 
-def test_with_stored_bits_both_are_equally_near_to_float32(exact, stored):
-    """Both round activations to 8 bits, in different places. Neither is the other's truth: float32 is."""
-    own_errors, other_errors = [], []
-    for ids in stored.prompts:
-        truth = dict(exact.ours(ids, 1, 20)[0].top)
-        own_errors += [value - truth[token] for token, value in stored.ours(ids, 1)[0].top if token in truth]
-        other_errors += [value - truth[token] for token, value in stored.theirs_next(ids).items() if token in truth]
-    own_error, other_error = (float(np.sqrt(np.mean(np.square(errors)))) for errors in (own_errors, other_errors))
+def test_with_stored_bits_the_greedy_tokens_are_equal_but_for_near_ties(stored):
+    """What the issue asks, word for word; that not even near ties part, and probabilities agree, shows equal bits."""
     gaps = []
     for context, own, other in stored.divergences():
+        scores = stored.theirs_next(context)
+        gaps.append(abs(scores[own] - scores[other]) if own in scores else np.inf)
+    worst = 0.0
+    for ids in stored.prompts:
+        # the server sums the probabilities of all tokens in single precision: distances to the best token are exact
+        own, other = stored.ours(ids, 1)[0].top, stored.theirs_next(ids)
+        best = own[0][0]
+        worst = max(worst, *(abs(score - own[0][1] - other[token] + other[best]) for token, score in own))
+    name, isa = stored.engine.name, stored.engine.decoder.isa
+    report(
+        f"{name} stored, {isa}: {len(PROMPTS) - len(gaps)} of {len(PROMPTS)} equal, gaps of the rest {gaps}; "
+        f"distances of the next nine to the best token after each prompt differ by at most {worst:.1e}"
+    )
+    assert all(gap < NEAR for gap in gaps)
+    assert not gaps
+    assert worst < SAME
+
+
+def test_the_fast_kernels_are_as_near_to_float32(exact, fast):
+    """They round activations in other places than llama.cpp. Neither is the other's truth: float32 is."""
+    own_errors, other_errors = [], []
+    for ids in fast.prompts:
+        truth = dict(exact.ours(ids, 1, 20)[0].top)
+        own_errors += [value - truth[token] for token, value in fast.ours(ids, 1)[0].top if token in truth]
+        other_errors += [value - truth[token] for token, value in fast.theirs_next(ids).items() if token in truth]
+    own_error, other_error = (float(np.sqrt(np.mean(np.square(errors)))) for errors in (own_errors, other_errors))
+    gaps = []
+    for context, own, other in fast.divergences():
         truth = dict(exact.ours(context, 1, 20)[0].top)
         gaps.append(abs(truth[own] - truth[other]) if own in truth and other in truth else np.inf)
     near = sum(gap < NEAR for gap in gaps)
     report(
-        f"{stored.engine.name} stored: {len(PROMPTS) - len(gaps)} of {len(PROMPTS)} equal, {near} parted at a gap "
+        f"{fast.engine.name} stored, {ISA}: {len(PROMPTS) - len(gaps)} of {len(PROMPTS)} equal, {near} parted at a gap "
         f"below {NEAR}, the others at {sorted(round(gap, 3) for gap in gaps if gap >= NEAR)}; log-probabilities of the "
         f"ten best tokens are off by {own_error:.3f} (ours) and {other_error:.3f} (llama.cpp) root mean square"
     )

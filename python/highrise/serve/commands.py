@@ -25,7 +25,15 @@ COMMANDS: tuple[Command, ...] = (
                 choices=("stored", "int8", "int4"),
                 default="stored",
             ),
-            Argument(names=("--kernels",), help="instruction set: auto, portable, avx2, ... (auto)", default="auto"),
+            Argument(
+                names=("--kernels",),
+                help=(
+                    "instruction set: auto, portable, avx2, avx512, avx512vnni, amx. With any but amx (which auto "
+                    "takes where there is one) tokens do not depend on what else is in the batch. llama-avx512 and "
+                    "llama-avx2 keep llama.cpp's order of operations, to compare with it (auto)"
+                ),
+                default="auto",
+            ),
             Argument(names=("--adapter",), help="a LoRA adapter in PEFT's format", metavar="FOLDER"),
             Argument(names=("--embedder",), help="an embedding model for /v1/embeddings, such as minilm-l6"),
             Argument(names=("--max-context",), help="longest prompt plus answer in tokens", type=int, metavar="N"),

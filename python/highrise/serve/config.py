@@ -19,7 +19,8 @@ class ServeConfig(Config, frozen=True, kw_only=True):
     weights: Literal["stored", "int8", "int4"] = "int4"
     """"stored" keeps the bits of the file; "int8" and "int4" quantise again at load."""
     kernels: str = "auto"
-    """Instruction set of the kernels: auto, portable, avx2, avx512, avx512vnni or amx."""
+    """Instruction set: auto, portable, avx2, avx512, avx512vnni or amx. Or llama.cpp's order of operations, to get the
+    same bits as it from a stored GGUF file, slowly: llama-avx512 or llama-avx2, as its build for this CPU has it."""
     host: str = "127.0.0.1"
     port: int = 8080
     """0 lets the system choose."""

@@ -146,7 +146,7 @@ def make_decoder(
 ) -> Any:
     """The native decoder with every tensor of `file` in it."""
     shape = file.shape
-    available = csrc.available_isas()
+    available = csrc.available_isas() + csrc.available_orders()
     if isa != "auto" and isa not in available:
         raise ConfigError(f'kernels "{isa}" do not run on this CPU; choose auto or one of {", ".join(available)}')
     decoder = csrc.Decoder(
@@ -166,6 +166,7 @@ def make_decoder(
         page_size=PAGE_SIZE,
         isa=isa,
         kv="float16" if kv == "fp16" else "float32",
+        interleaved=file.kind == "gguf" and file.architecture == "llama",
     )
     for name, tensor in file.tensors.items():
         rows, cols = (tensor.shape[0], 1) if len(tensor.shape) == 1 else tensor.shape

@@ -1,0 +1,12 @@
+// The kernels in llama.cpp's order as its AVX-512 build has it, reached only after a CPUID check.
+#define HIGHRISE_ISA llama_avx512
+#include "serve/llama_order_inl.h"
+
+namespace highrise::serve {
+
+const Kernels* llama_avx512_kernels() {
+  static const Kernels table = highrise::HIGHRISE_ISA::llama_table("llama-avx512");
+  return &table;
+}
+
+}  // namespace highrise::serve
