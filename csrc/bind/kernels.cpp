@@ -228,11 +228,11 @@ void register_kernels(py::module_& module) {
       .def_property_readonly("nbytes", [](const OwnedMatrix& owned) { return owned.matrix.bytes(); });
   py::class_<Inputs>(module, "QuantisedInputs", "Inputs of a product as int8 codes with a scale for each 32.")
       .def(py::init(&quantise), py::arg("x"), py::arg("isa") = "auto")
-      .def_property_readonly(
-          "codes",
-          [](const Inputs& inputs) {
-            return py::array_t<int8_t>({inputs.rows, inputs.buffer.view.stride}, inputs.buffer.codes.data());
-          })
+      .def_property_readonly("codes",
+                             [](const Inputs& inputs) {
+                               return py::array_t<int8_t>({inputs.rows, inputs.buffer.view.stride},
+                                                          inputs.buffer.codes.data());
+                             })
       .def_property_readonly("scales", [](const Inputs& inputs) {
         return FloatArray({inputs.rows, inputs.buffer.view.groups}, inputs.buffer.scales.data());
       });

@@ -32,7 +32,7 @@ NEAR = 0.05
 """Nats between the two best candidates below which either may be chosen."""
 WIDE = 0.5
 """The same between kernels that round in different places: each is then about 0.1 off (docs/log/serve-engine.md)."""
-SAME = 2e-6
+SAME = 1e-5
 """Nats by which distances between candidates may differ where the bits of the logits are the same."""
 FOLLOWED = ["-ub", "1", "-b", "64", "--no-repack"]
 CACHE = Path(".cache")
