@@ -240,7 +240,8 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
     const int64_t heads = shape_.num_key_value_heads, group = shape_.num_attention_heads / heads;
     const int64_t head_dim = shape_.head_dim, padded = state_.padded_head_dim;
     const float whole = 1.0f / std::sqrt(static_cast<float>(head_dim));
-    const float scale = kernels_.scales_scores ? 1.0f : whole, score_scale = kernels_.scales_scores ? whole : 1.0f;
+    const bool scores = kernels_.scales_scores && state_.options.half_cache && padded <= kMaxOrderedHead;
+    const float scale = scores ? 1.0f : whole, score_scale = scores ? whole : 1.0f;
     MemberBuffer& own = work_.members[static_cast<size_t>(member.index())];
     const auto num_runs = static_cast<int64_t>(runs_.size());
     member.phase(num_runs * heads, [&](int64_t index) {

@@ -351,7 +351,7 @@ EncoderStatus Encoder::set_tensor(const char* name, const float* source, int64_t
   } else {
     const Kernels& kernels = *state_->options.kernels;
     const BlockType type = kernels.wants_bfloats ? BlockType::BF16 : BlockType::F16;
-    PackedMatrix matrix = plan_packed(type, rows, cols, WeightLimit::kStored, state_->arena);
+    PackedMatrix matrix = plan_packed(kernels, type, rows, cols, WeightLimit::kStored, state_->arena);
     if (!matrix) return EncoderStatus::kNoMemory;
     std::vector<uint16_t> narrow(static_cast<size_t>(rows * cols));
     std::transform(source, source + rows * cols, narrow.begin(),

@@ -85,8 +85,11 @@ struct Kernels {
   bool (*keeps_blocks)(BlockType type) = nullptr;
   // Cosines and sines of a position (head_dim / 2 each) in place of the decoder's own, computed in double precision.
   void (*angles)(int32_t position, double theta, int64_t head_dim, float* cosine, float* sine) = nullptr;
-  bool scales_scores = false;  // attend multiplies scores, not queries, by 1 / sqrt(head_dim)
+  // attend multiplies scores, not queries, by 1 / sqrt(head_dim); with a cache in half precision and heads of at most
+  // kMaxOrderedHead. Otherwise it keeps no order and takes queries that were scaled, like the others.
+  bool scales_scores = false;
 };
+constexpr int kMaxOrderedHead = 1024;
 
 const Kernels* portable_kernels();
 // nullptr when this build has no such path; the caller has asked cpu_features().

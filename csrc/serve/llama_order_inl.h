@@ -19,8 +19,7 @@ namespace highrise::HIGHRISE_ISA {
 
 using serve::BlockType;
 
-constexpr int kSuper = 256;        // weights of a K block
-constexpr int kMaxHeadDim = 1024;  // beyond it attention falls back to the one without an order
+constexpr int kSuper = 256;  // weights of a K block
 
 HIGHRISE_INLINE float half_at(const uint8_t* p) {
   uint16_t bits;
@@ -364,8 +363,8 @@ HIGHRISE_INLINE F through_half(F v) {
 // Key after key: the output is kept in half precision and rescaled whenever a score is the highest so far.
 inline void ordered_attend(const AttentionTask& task) {
   const int head_dim = task.head_dim;
-  if (!task.half || head_dim > kMaxHeadDim) return attend(task);
-  float key[kMaxHeadDim], query[kMaxHeadDim];
+  if (!task.half || head_dim > serve::kMaxOrderedHead) return attend(task);
+  float key[serve::kMaxOrderedHead], query[serve::kMaxOrderedHead];
   for (int r = 0; r < task.num_rows; ++r) {
     float* out = task.out + static_cast<int64_t>(r) * head_dim;
     const float* given = task.queries + static_cast<int64_t>(r) * head_dim;
@@ -400,9 +399,21 @@ inline void ordered_attend(const AttentionTask& task) {
 }
 
 inline serve::Kernels llama_table(const char* name) {
-  serve::Kernels table = {
-      name,           quantise,       multiply,       1,       multiply_blocks, codes_scratch, false, ordered_rms_norm,
-      ordered_rotate, ordered_swiglu, ordered_attend, to_half, quantise_weights};
+  serve::Kernels table = {name,
+                          quantise,
+                          multiply,
+                          1,
+                          multiply_blocks,
+                          codes_scratch,
+                          false,
+                          ordered_rms_norm,
+                          ordered_rotate,
+                          ordered_swiglu,
+                          ordered_attend,
+                          layer_norm,
+                          gelu,
+                          to_half,
+                          quantise_weights};
   table.keeps_blocks = keeps_blocks;
   table.angles = ordered_angles;
   table.scales_scores = true;

@@ -107,10 +107,11 @@ def test_attention_is_near_the_reference(order: str, head_dim: int, length: int)
 def test_a_decoder_is_near_the_other_kernels(order: str, shape) -> None:
     weights = random_weights(shape)
     tokens = [(5 * i + 1) % shape.vocab_size for i in range(40)]
-    expected = run_whole(make_decoder(shape, weights, isa="portable", kv="float16"), tokens)
-    for interleaved in (False, True):
-        decoder = make_decoder(shape, weights, isa=order, kv="float16", interleaved=interleaved)
-        np.testing.assert_allclose(run_whole(decoder, tokens), expected, atol=0.02)
+    for kv in ("float16", "float32"):
+        expected = run_whole(make_decoder(shape, weights, isa="portable", kv=kv), tokens)
+        for interleaved in (False, True):
+            decoder = make_decoder(shape, weights, isa=order, kv=kv, interleaved=interleaved)
+            np.testing.assert_allclose(run_whole(decoder, tokens), expected, atol=0.02)
 
 
 def test_tiles_and_blocks_are_not_mixed_up() -> None:
