@@ -194,6 +194,6 @@ def test_any_text_in_bounds(text: str) -> None:
     ],
 )
 def test_no_text_takes_quadratic_time(seed: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     check(seed * (100_000 // len(seed)), direction="out")
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2

@@ -1,7 +1,8 @@
 """Floor 5, guard rules: the table behind `guard.check`, one line a rule.
 
 Several rules may bear one name: the name is what a refusal tells. Each has hits and look-alikes in its test. The shapes
-of tokens are those their issuers document. Repetitions are bounded, so that no text takes quadratic time.
+of tokens stand in the table of the data floor, which redacts them. Repetitions are bounded, so that no text takes
+quadratic time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import re
 
 import msgspec
+
+from highrise.data.secrets import RULES as TOKEN_SHAPES
 
 __all__ = ["RULES", "Rule"]
 
@@ -108,20 +111,13 @@ def _eval(pattern: str) -> Rule:
 
 
 RULES: tuple[Rule, ...] = (
-    # secrets, in and out
-    _secret(r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b", hint="AKIA|ASIA"),
+    # secrets, in and out: the shapes of tokens are those that the data floor redacts
+    *(
+        _secret(pattern.pattern, hint="|".join(map(re.escape, literals)))
+        for kind, literals, pattern in TOKEN_SHAPES
+        if kind not in ("PASSWORD", "JWT")
+    ),
     _secret(r"(?i:aws_?secret_?(?:access_?)?key)['\"]?\s*[:=]\s*['\"]?[A-Za-z0-9/+=]{40}\b", hint="(?i)aws"),
-    _secret(r"\bgh[pousr]_[A-Za-z0-9]{36,255}\b", hint="gh[pousr]_"),
-    _secret(r"\bgithub_pat_[A-Za-z0-9_]{40,255}\b", hint="github_pat_"),
-    _secret(r"\bglpat-[A-Za-z0-9_-]{20,}", hint="glpat-"),
-    _secret(r"\bxox[abeoprs]-[A-Za-z0-9-]{20,}", hint="xox"),
-    _secret(r"\b[rs]k_live_[A-Za-z0-9]{20,}", hint="k_live_"),
-    _secret(r"\bAIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])", hint="AIza"),
-    _secret(r"\bsk-(?:ant-|proj-)?[A-Za-z0-9_-]{32,}", hint="sk-"),
-    _secret(r"\bhf_[A-Za-z0-9]{30,}\b", hint="hf_"),
-    _secret(r"\bnpm_[A-Za-z0-9]{36}\b", hint="npm_"),
-    _secret(r"\bpypi-AgEI[A-Za-z0-9_-]{50,}", hint="pypi-"),
-    _secret(r"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}", hint=r"SG\."),
     _secret(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{20}", hint="PRIVATE KEY"),
     _secret(r"\beyJ[A-Za-z0-9_-]{15,}\.eyJ[A-Za-z0-9_-]{15,}\.[A-Za-z0-9_-]{20,}", hint="eyJ"),
     _secret(

@@ -26,7 +26,8 @@ from highrise.train.step import train_step
 
 __all__ = ["Task", "run_task"]
 
-_RATE_STEPS = 5
+_RISE_STEPS = 5
+_LONG = 1_000_000
 _FINAL_RATE = 0.05
 
 Looked = list[list[tuple[str, float, int]]]
@@ -77,6 +78,7 @@ def run_task(
     """
     optimiser = adamw(adapter_parameters(decoder), learning_rate=rate, betas=(0.9, 0.99))
     state: dict[str, Any] = {"steps": 0, "tokens": 0, "train_seconds": 0.0, "before": None, "planned": None}
+    state["planned_steps"] = _LONG
     pace = Pace(budget=budget, num_rows=len(task.held_out))
     if saved is not None:
         set_adapter_state(decoder, saved["adapter"])
@@ -90,6 +92,7 @@ def run_task(
         while True:
             if pace.measured and state["before"] is None:
                 state["planned"] = state["tokens"] + pace.tokens_left()
+                state["planned_steps"] = state["planned"] * state["steps"] // max(1, state["tokens"])
                 if state["planned"] < minimum_tokens:
                     return Skipped(_too_slow(state["planned"], pace, budget, minimum_tokens))
                 say(
@@ -104,7 +107,7 @@ def run_task(
                 break
             began = time.monotonic()
             rows, num_tokens = next(batches)
-            share = _share(state["steps"], pace.share_gone())
+            share = _share(state["steps"], pace.share_gone(), state["planned_steps"])
             result = train_step(
                 decoder,
                 optimiser,
@@ -151,9 +154,10 @@ def _too_slow(tokens: int, pace: Pace, budget: float, minimum_tokens: int) -> st
     )
 
 
-def _share(step: int, gone: float) -> float:
-    """The rate as a share of the highest: up over the first steps, level to half of the time, then down."""
-    return min(1.0, (step + 1) / _RATE_STEPS) * max(_FINAL_RATE, min(1.0, 2 * (1 - gone)))
+def _share(step: int, gone: float, planned_steps: int) -> float:
+    """The rate as a share of the highest: up over five steps (of a short run a sixth), level to half the time, down."""
+    rise = max(1, min(_RISE_STEPS, planned_steps // 6))
+    return min(1.0, (step + 1) / rise) * max(_FINAL_RATE, min(1.0, 2 * (1 - gone)))
 
 
 def _look(
