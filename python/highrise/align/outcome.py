@@ -20,7 +20,7 @@ class KindOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the kind takes part in the decision; the others are shown for information."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
     """What a method did: held-out losses (mean over what is judged) before and after, steps, tokens, seconds."""
 
     before: float
@@ -36,7 +36,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     train_seconds: float
 
 
-class Skipped(msgspec.Struct, frozen=True):
+class Skipped(msgspec.Struct, frozen=True, tag="skipped"):
     """Why a method did nothing."""
 
     reason: str
