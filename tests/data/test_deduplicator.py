@@ -27,7 +27,7 @@ def cut(texts: list[bytes], number: int) -> list[list[bytes]]:
     st.lists(families(), min_size=1, max_size=3),
     st.integers(0, 10**6),
     st.sampled_from(["none", "estimate", "borderline", "exact"]),
-    st.sampled_from([None, 0.0, 0.02]),
+    st.sampled_from([None, 0.0, 0.03]),
     st.booleans(),
 )
 @options(max_examples=80, deadline=None)
@@ -51,7 +51,7 @@ def test_batches_are_one_search(
         assert counted[name] == whole.statistics[name]
 
 
-@given(families(), families(), st.sampled_from(["estimate", "borderline"]), st.sampled_from([0.02, None]))
+@given(families(), families(), st.sampled_from(["estimate", "borderline"]), st.sampled_from([0.03, None]))
 @options(max_examples=20, deadline=None)
 def test_a_kept_one_goes_on(
     tmp_path_factory: pytest.TempPathFactory,

@@ -51,7 +51,7 @@ def labels_of(target: Path) -> list[int]:
 @given(
     st.lists(families(), min_size=1, max_size=3),
     st.sampled_from(["none", "estimate", "borderline", "exact"]),
-    st.sampled_from([None, 0.02]),
+    st.sampled_from([None, 0.03]),
     st.sampled_from([None, 0.5, 0.8]),
     st.sampled_from(["parquet", "jsonl"]),
     st.integers(0, 10**6),

@@ -188,13 +188,13 @@ def clusters(
     verify: str = "borderline",
     shingle: str = "5 words",
     equal: str = "bytes",
-    slack: float | None = 0.02,
+    slack: float | None = 0.03,
 ) -> list[int]:
     forms = [form(text, equal) for text in texts]
     signatures = [signature(text, num_perm, seed, shingle, equal) for text in texts]
     empty = [not shingles(text, shingle, equal) for text in texts]
     deviation = math.sqrt(threshold * (1 - threshold) / num_perm)
-    margin = {"none": 0.0, "estimate": 0.0, "borderline": 3 * deviation, "exact": 2.0}[verify]
+    margin = {"none": 0.0, "estimate": 0.0, "borderline": 2 * deviation, "exact": 2.0}[verify]
     accept = 0 if verify == "none" else math.ceil((threshold + margin) * num_perm)
     reject = max(math.ceil((threshold - margin) * num_perm), 0)
     bands, rows = choose_bands(threshold, num_perm)

@@ -102,7 +102,7 @@ COMMANDS: tuple[Command, ...] = (
                 help="how far below the threshold a text may be from the representative of its cluster; -1 joins "
                 "whatever is connected",
                 type=float,
-                default=0.02,
+                default=0.03,
                 metavar="S",
             ),
             Argument(names=("--seed",), help="of the hash functions", type=int, default=0, metavar="N"),

@@ -50,7 +50,7 @@ class Deduplicator:
         verify: Verify = "borderline",
         shingle: str = "5 words",
         equal: Equal = "bytes",
-        slack: float | None = 0.02,
+        slack: float | None = 0.03,
         bands: tuple[int, int] | None = None,
     ) -> None:
         chosen = settings(

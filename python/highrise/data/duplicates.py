@@ -62,7 +62,7 @@ def settings(
     verify: Verify = "borderline",
     shingle: str = "5 words",
     equal: Equal = "bytes",
-    slack: float | None = 0.02,
+    slack: float | None = 0.03,
     bands: tuple[int, int] | None = None,
 ) -> Settings:
     """The arguments of `deduplicate` as one value; raises `InputError` for a shingle that is none."""
@@ -93,7 +93,7 @@ def deduplicate(
     verify: Verify = "borderline",
     shingle: str = "5 words",
     equal: Equal = "bytes",
-    slack: float | None = 0.02,
+    slack: float | None = 0.03,
     bands: tuple[int, int] | None = None,
     rank: Sequence[int] | npt.NDArray[np.int64] | None = None,
 ) -> Duplicates:
@@ -101,7 +101,7 @@ def deduplicate(
 
     `threshold=None` finds equal texts only. `equal` says what equal texts share: all bytes, all but white space, or
     their words in lower case; shingles are made of that too. `verify` says how candidate pairs are compared: by the
-    estimate and exactly when it is within three standard deviations of the threshold, by the estimate alone, all
+    estimate and exactly when it is within two standard deviations of the threshold, by the estimate alone, all
     exactly, or not at all. Connected pairs make a cluster, as long as the estimated similarity of each member with the
     cluster's representative (its most typical member) is `threshold - slack` or more; `slack=None` joins whatever is
     connected. `bands` (bands, rows) are chosen for the threshold. Of each cluster the text with the lowest `rank` is

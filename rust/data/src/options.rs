@@ -11,7 +11,7 @@ pub enum Verify {
     None,
     /// By the estimate alone.
     Estimate,
-    /// By the estimate; exactly when it is within three standard deviations of the threshold.
+    /// By the estimate; exactly when it is within two standard deviations of the threshold.
     Borderline,
     /// All exactly.
     Exact,
@@ -47,7 +47,7 @@ impl Default for Options {
             seed: 0,
             verify: Verify::Borderline,
             reading: Reading::default(),
-            slack: Some(0.02),
+            slack: Some(0.03),
             bands: None,
         }
     }
@@ -85,7 +85,7 @@ impl Options {
         let threshold = self.threshold.unwrap_or(1.0);
         let margin = match self.verify {
             Verify::None | Verify::Estimate => 0.0,
-            Verify::Borderline => 3.0 * (threshold * (1.0 - threshold) / places).sqrt(),
+            Verify::Borderline => 2.0 * (threshold * (1.0 - threshold) / places).sqrt(),
             Verify::Exact => 2.0,
         };
         let at_least = |share: f64| (share * places).ceil().max(0.0) as u32;

@@ -5,6 +5,7 @@
 
 mod data;
 mod data_index;
+mod data_partition;
 mod data_spans;
 mod data_spill;
 mod data_texts;
