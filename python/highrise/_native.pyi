@@ -1,4 +1,4 @@
-"""Types of the Rust module, floor encode. What is not listed here is untyped; `make lint` holds the rest to the module."""
+"""Types of the Rust module, floor encode. What is not listed is untyped; `make lint` holds the rest to the module."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, final

@@ -65,5 +65,5 @@ def test_an_unknown_scheme_is_one_sentence() -> None:
 
 def test_a_path_that_the_processor_lacks_is_one_sentence() -> None:
     assert {"portable", "scanner"} <= set(rust.split_paths())
-    with pytest.raises(InputError, match='no way to split called "mmx"; it has .*portable, scanner'):
+    with pytest.raises(InputError, match=r'no way to split called "mmx"; it has .*portable, scanner'):
         rust.split_pieces("x", "gpt2", path="mmx")
