@@ -23,8 +23,8 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(
             Argument(
                 names=("sources",),
-                help="folders, git work trees, URLs and REPOSITORY@REVISION, archives, dumps, tables (also by a pattern), "
-                's3:// az:// gs:// addresses, or "stdlib" (default: . stdlib)',
+                help="folders, git work trees, URLs and REPOSITORY@REVISION, archives, dumps, tables "
+                '(also by a pattern), s3:// az:// gs:// addresses, or "stdlib" (default: . stdlib)',
                 nargs="*",
                 metavar="SOURCES",
             ),
