@@ -37,10 +37,11 @@ test: build  ## the default tests: Rust, then Python, on real weights
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-all: build  ## the default tests and the long ones
-	@scripts/install_debian.sh
+	@scripts/install_debian.sh all
 	$(BIN)/highrise fetch smollm2-135m minilm-l6 qwen2.5-coder-0.5b
 	$(BIN)/uv pip install --quiet --python $(BIN)/python kubernetes-validate==1.37.0
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps litellm==1.109.1
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock "pyspark[sql]==4.3.0" "ray[data]==2.60.0"
 	cargo test --release --quiet --workspace --exclude highrise-py
 	$(BIN)/python -m pytest --timeout 1200 $(ARGS)
 
@@ -71,7 +72,7 @@ gpu-check: setup  ## compile the CUDA module; run tests/gpu and bench/gpu where 
 	scripts/gpu_check.sh
 
 lock: setup  ## resolve the pinned packages again
-	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group test --group lint --group bench --group build --universal \
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra all --extra cuda --group test --group lint --group bench --group build --universal \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
 
 clean:  ## remove everything that was built (not the model cache)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages whose programs the tests start (one a line, with the test that needs it). Always ends with 0:
-# a test whose program is absent skips itself and says so. Does nothing when everything is there.
+# a test whose program is absent skips itself and says so. Does nothing when everything is there. "all" adds what only
+# `make test-all` wants.
 set -u
 
 packages="
@@ -9,6 +10,12 @@ slurmctld:slurmctld     tests/compute/test_slurm.py
 slurmd:slurmd           tests/compute/test_slurm.py
 slurm-client:sbatch     tests/compute/test_slurm.py
 "
+
+if [ "${1:-}" = all ]; then
+  packages="$packages
+default-jre-headless:java   tests/data/test_engines.py
+"
+fi
 
 PATH="$PATH:/usr/sbin:/sbin"
 wanted=""

@@ -43,7 +43,13 @@ def test_every_public_name_exists() -> None:
     for info in pkgutil.walk_packages(highrise.__path__, "highrise."):
         if info.name.split(".")[-1] in ("_native", "__main__"):
             continue
-        module = importlib.import_module(info.name)
+        try:
+            module = importlib.import_module(info.name)
+        except ModuleNotFoundError as error:
+            # An adapter is the only place that may need what is not installed: the systems past one machine.
+            absent = (error.name or "").split(".")[0]
+            assert ".adapters." in info.name and absent in ("ray", "pyspark"), f"{info.name}: {error}"
+            continue
         for name in getattr(module, "__all__", ()):
             assert hasattr(module, name), f"{info.name}.{name}"
 
