@@ -6,7 +6,7 @@ use unicode_categories::UnicodeCategories;
 use super::aligned::Aligned;
 use super::pattern::{stretches_of, Behavior, Pattern};
 use crate::error::Error;
-use crate::split::Scheme;
+use crate::split::{Scheme, ROOM};
 
 /// Which pieces get a mark in front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl PreTokenizer {
             let text = piece.text.text.as_str();
             let ranges = match self {
                 PreTokenizer::Scheme(scheme) => {
-                    let mut ends = vec![0; text.len() + 64];
+                    let mut ends = vec![0; text.len() + ROOM];
                     let count = scheme.split(text, 0, &mut ends);
                     let mut start = 0;
                     ends[..count].iter().map(|&end| (std::mem::replace(&mut start, end), end)).collect()
