@@ -60,6 +60,8 @@ pub struct Pipeline {
     normalized: Matcher,
     ids: HashMap<String, u32>,
     of_id: HashMap<u32, usize>,
+    /// What each added token is in decoded text: one that is looked for in normalised text stands there normalised.
+    shown: Vec<String>,
     /// Pieces may be cut before this mark without a change of ids.
     cut_before: Option<char>,
     remember: bool,
@@ -124,6 +126,7 @@ impl Pipeline {
         let above = parts.added.iter().map(|token| token.id as usize + 1).max().unwrap_or(0);
         let of_id = parts.added.iter().enumerate().map(|(index, token)| (token.id, index)).collect();
         let (mut raw, mut normalized) = (Vec::new(), Vec::new());
+        let mut shown = Vec::with_capacity(parts.added.len());
         for (index, token) in parts.added.iter().enumerate() {
             ids.insert(token.text.clone(), token.id);
             if token.normalized {
@@ -131,8 +134,10 @@ impl Pipeline {
                 for normalizer in &parts.normalizers {
                     text = normalizer.apply(text)?;
                 }
+                shown.push(if text.text.is_empty() { token.text.clone() } else { text.text.clone() });
                 normalized.push((text.text, index));
             } else {
+                shown.push(token.text.clone());
                 raw.push((token.text.clone(), index));
             }
         }
@@ -142,6 +147,7 @@ impl Pipeline {
             normalized: Matcher::new(normalized)?,
             ids,
             of_id,
+            shown,
             cut_before: parts.model.safe_mark(),
             remember: !parts.normalizers.is_empty() && parts.pre_tokenizers.iter().any(first),
             vocab_size: parts.tokens.len().max(above),
@@ -169,6 +175,10 @@ impl Pipeline {
             Some(token) if !token.is_empty() => Ok(token),
             _ => Err(Error::UnknownId { id, vocab_size: self.vocab_size }),
         }
+    }
+
+    fn shown(&self, id: u32) -> Result<&str, Error> {
+        self.of_id.get(&id).map_or_else(|| self.spelling(id), |&index| Ok(&self.shown[index]))
     }
 
     /// The id of a spelling.
@@ -291,16 +301,16 @@ impl Pipeline {
             for id in ids {
                 match vocabulary.token(id).filter(|token| !token.is_empty() && !self.of_id.contains_key(&id)) {
                     Some(token) => bytes.extend_from_slice(token),
-                    None => bytes.extend_from_slice(self.spelling(id)?.as_bytes()),
+                    None => bytes.extend_from_slice(self.shown(id)?.as_bytes()),
                 }
             }
             return Ok(bytes);
         }
         if let [Decoder::SentencePiece(drops_blank, drops_all, unknown)] = &self.parts.decoders[..] {
-            let tokens = ids.map(|id| Ok((self.spelling(id)?, self.kind(id)))).collect::<Result<Vec<_>, Error>>()?;
+            let tokens = ids.map(|id| Ok((self.shown(id)?, self.kind(id)))).collect::<Result<Vec<_>, Error>>()?;
             return Ok(decode::sentencepiece((*drops_blank, *drops_all, unknown), &tokens));
         }
-        let mut tokens = ids.map(|id| self.spelling(id).map(str::to_string)).collect::<Result<Vec<_>, Error>>()?;
+        let mut tokens = ids.map(|id| self.shown(id).map(str::to_string)).collect::<Result<Vec<_>, Error>>()?;
         if self.parts.decoders.is_empty() {
             return Ok(tokens.join(" ").into_bytes());
         }
@@ -316,7 +326,7 @@ impl Pipeline {
 
     /// The bytes that one id adds to a text, as its first token or behind others.
     pub fn streamed(&self, id: u32, first: bool) -> Result<Vec<u8>, Error> {
-        let spelling = self.spelling(id)?;
+        let spelling = self.shown(id)?;
         if let Model::Bytes(vocabulary) = &self.parts.model {
             let known = vocabulary.token(id).filter(|token| !token.is_empty() && !self.of_id.contains_key(&id));
             return Ok(known.unwrap_or(spelling.as_bytes()).to_vec());
