@@ -7,7 +7,7 @@
 
 use crate::pairs::MergeTable;
 use crate::trie::Trie;
-use crate::vocab::{Merge, NONE};
+use crate::vocab::NONE;
 
 /// How a token was made.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +91,7 @@ impl Backtrack {
             }
             match found {
                 Some(right) => {
-                    table.insert(left, right, Merge { rank: id as u32, id: id as u32 });
+                    table.insert(left, right, id as u32, id as u32);
                     let origin = &mut this.origins[id];
                     (origin.order, origin.left, origin.right) = (order, left, right);
                 }
@@ -140,7 +140,8 @@ impl Backtrack {
     #[inline(always)]
     fn go_together(&self, table: &MergeTable, mut left: u32, mut right: u32, mut limit: u32) -> bool {
         loop {
-            if table.get(left, right).is_some_and(|merge| merge.rank + 1 < limit) {
+            let rank = table.rank(left, right);
+            if rank != NONE && rank + 1 < limit {
                 return false;
             }
             let (before, after) = (&self.origins[left as usize], &self.origins[right as usize]);

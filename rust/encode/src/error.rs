@@ -48,6 +48,13 @@ pub enum Error {
     },
     /// A character that the vocabulary does not know, and no token for what is unknown.
     NoUnknown(char),
+    /// More tokens or merges than the tables can name.
+    VocabularyTooLarge {
+        /// Number of tokens.
+        tokens: usize,
+        /// Number of merges.
+        merges: usize,
+    },
     /// A text of a batch is bytes that are no UTF-8.
     NotUtf8 {
         /// Which text of the batch.
@@ -73,6 +80,9 @@ impl fmt::Display for Error {
             Error::MissingByte(byte) => write!(out, "the vocabulary has no token for the byte 0x{byte:02x}"),
             Error::UnknownId { id, vocab_size } => {
                 write!(out, "token id {id} is outside the vocabulary of {vocab_size} tokens")
+            }
+            Error::VocabularyTooLarge { tokens, merges } => {
+                write!(out, "a vocabulary of {tokens} tokens with {merges} merges is too large: 2 million of both are possible")
             }
             Error::VocabularyTooSmall { asked, least } => {
                 write!(out, "a vocabulary of {asked} is too small: the 256 bytes and the special tokens need {least}")

@@ -31,15 +31,15 @@ pub struct Scratch {
 
 /// Appends the tokens of `piece` to `out`. A byte without a token is left out, as Hugging Face's BPE does.
 pub fn merge(vocabulary: &Vocabulary, piece: &[u8], scratch: &mut Scratch, out: &mut Vec<u32>) {
-    if vocabulary.has_all_bytes() && vocabulary.num_ranks() <= MOST_RANKS {
+    if let Some(byte_ranks) = vocabulary.byte_ranks().filter(|_| vocabulary.merges().num_ranks() <= MOST_RANKS) {
         match piece.len() {
-            0..=16 => return merge_short::<16>(vocabulary, piece, out),
-            17..=32 => return merge_short::<32>(vocabulary, piece, out),
+            0..=16 => return merge_short::<16>(vocabulary, byte_ranks, piece, out),
+            17..=32 => return merge_short::<32>(vocabulary, byte_ranks, piece, out),
             _ => {}
         }
     }
     match vocabulary.backtrack() {
-        Some((backtrack, table)) => backtrack.encode(table, piece, &mut scratch.stack, out),
+        Some(backtrack) => backtrack.encode(vocabulary.merges(), piece, &mut scratch.stack, out),
         None => merge_below(vocabulary, piece, NONE, scratch, out),
     }
 }
@@ -53,8 +53,8 @@ pub fn merge_below(vocabulary: &Vocabulary, piece: &[u8], limit: u32, scratch: &
         out.extend_from_slice(&scratch.symbols);
         return;
     }
-    let lookup = |left: u32, right: u32| match vocabulary.merge(left, right) {
-        Some(merge) if merge.rank < limit => (merge.rank, merge.id),
+    let lookup = |left: u32, right: u32| match vocabulary.merges().rank(left, right) {
+        rank if rank < limit => (rank, vocabulary.merges().result(rank)),
         _ => (NONE, NONE),
     };
     scratch.ranks.clear();
@@ -74,20 +74,22 @@ pub fn merge_below(vocabulary: &Vocabulary, piece: &[u8], limit: u32, scratch: &
 
 /// Up to `N` bytes (at most 32) in arrays that stay where they are: a bit for each place that still begins a symbol instead of
 /// a list, and rank and place in one number, so that the next merge is the least of a fixed number of them.
-fn merge_short<const N: usize>(vocabulary: &Vocabulary, piece: &[u8], out: &mut Vec<u32>) {
-    let count = piece.len().min(N);
+fn merge_short<const N: usize>(vocabulary: &Vocabulary, byte_ranks: &[u32], piece: &[u8], out: &mut Vec<u32>) {
+    let (count, merges) = (piece.len().min(N), vocabulary.merges());
     let mut symbols = [NONE; N];
-    let mut results = [NONE; N];
     let mut candidates = [NO_CANDIDATE; N];
-    let candidate = |rank: u32, at: usize| (rank << PLACE_BITS | at as u32) as i32;
+    let candidate = |rank: u32, at: usize| {
+        if rank == NONE {
+            NO_CANDIDATE
+        } else {
+            (rank << PLACE_BITS | at as u32) as i32
+        }
+    };
     for (at, &byte) in piece[..count].iter().enumerate() {
         symbols[at] = vocabulary.byte_id(byte);
     }
     for at in 1..count {
-        let merge = vocabulary.merge_bytes(piece[at - 1], piece[at]);
-        if merge.rank != NONE {
-            (candidates[at - 1], results[at - 1]) = (candidate(merge.rank, at - 1), merge.id);
-        }
+        candidates[at - 1] = candidate(byte_ranks[piece[at - 1] as usize * 256 + piece[at] as usize], at - 1);
     }
     let mut alive = (1_u64 << count) - 1;
     loop {
@@ -96,26 +98,21 @@ fn merge_short<const N: usize>(vocabulary: &Vocabulary, piece: &[u8], out: &mut 
             break;
         }
         let at = best as usize % (1 << PLACE_BITS) % N;
-        let symbol = results[at];
+        let symbol = merges.result(best as u32 >> PLACE_BITS);
         symbols[at] = symbol;
         let behind = alive & (u64::MAX << 1 << at);
         let gone = behind.trailing_zeros() as usize % N;
         candidates[gone] = NO_CANDIDATE;
         candidates[at] = NO_CANDIDATE;
         alive &= !(1 << gone);
-        let behind = behind & (behind - 1);
+        let behind = behind & behind.wrapping_sub(1);
         if behind != 0 {
-            if let Some(merge) = vocabulary.merge(symbol, symbols[behind.trailing_zeros() as usize % N]) {
-                (candidates[at], results[at]) = (candidate(merge.rank, at), merge.id);
-            }
+            candidates[at] = candidate(merges.rank(symbol, symbols[behind.trailing_zeros() as usize % N]), at);
         }
         let before = alive & ((1 << at) - 1);
         if before != 0 {
             let before = (u64::BITS - 1 - before.leading_zeros()) as usize % N;
-            candidates[before] = NO_CANDIDATE;
-            if let Some(merge) = vocabulary.merge(symbols[before], symbol) {
-                (candidates[before], results[before]) = (candidate(merge.rank, before), merge.id);
-            }
+            candidates[before] = candidate(merges.rank(symbols[before], symbol), before);
         }
     }
     while alive != 0 {

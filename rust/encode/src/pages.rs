@@ -21,8 +21,8 @@ unsafe impl<T: Copy + Sync> Sync for Pages<T> {}
 impl<T: Copy> Pages<T> {
     fn layout(length: usize) -> Layout {
         let plain = Layout::array::<T>(length).unwrap_or_else(|_| panic!("{length} entries do not fit the memory"));
-        // Half a page more is worth a whole one.
-        if plain.size() * 2 >= HUGE {
+        // Memory is cheaper than page walks: an eighth of a page is worth a whole one.
+        if plain.size() * 8 >= HUGE {
             plain.align_to(HUGE).unwrap_or(plain).pad_to_align()
         } else {
             plain

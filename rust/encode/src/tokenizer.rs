@@ -210,22 +210,23 @@ impl Tokenizer {
 
     /// The bytes of some ids.
     pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::with_capacity(ids.len() * 4 + 16);
+        let mut bytes: Vec<u8> = Vec::with_capacity(ids.len() * 5 + 16);
         for &id in ids {
-            match self.vocabulary.token(id) {
-                // Most tokens are short: 16 bytes are copied whatever the length, without a call, and cut.
-                Some(token) if !token.is_empty() => match self.vocabulary.token_slot(id) {
-                    Some(slot) => {
-                        let length = bytes.len() + token.len();
-                        bytes.extend_from_slice(slot);
-                        bytes.truncate(length);
-                    }
-                    None => bytes.extend_from_slice(token),
-                },
-                _ => match self.token(id) {
+            // Most tokens are short: 16 bytes are copied whatever the length, without a call, and cut.
+            if let Some((slot, length)) = self.vocabulary.short_token(id) {
+                if bytes.capacity() - bytes.len() < slot.len() {
+                    bytes.reserve(ids.len() + slot.len());
+                }
+                // SAFETY: there is room for 16 more, all 16 are written, and `length` is at most 16.
+                unsafe {
+                    bytes.as_mut_ptr().add(bytes.len()).cast::<[u8; 16]>().write_unaligned(*slot);
+                    bytes.set_len(bytes.len() + length);
+                }
+            } else {
+                match self.token(id) {
                     Some(token) => bytes.extend_from_slice(token),
                     None => return Err(Error::UnknownId { id, vocab_size: self.vocab_size }),
-                },
+                }
             }
         }
         Ok(bytes)

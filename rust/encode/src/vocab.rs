@@ -4,7 +4,7 @@
 use crate::alphabet::Alphabet;
 use crate::backtrack::Backtrack;
 use crate::error::Error;
-pub use crate::pairs::Merge;
+use crate::pages::Pages;
 use crate::pairs::MergeTable;
 
 /// No token.
@@ -42,10 +42,9 @@ pub struct Vocabulary {
     byte_ids: [u32; 256],
     has_all_bytes: bool,
     merges: MergeTable,
-    num_ranks: usize,
-    /// The merges of two single bytes, at `left * 256 + right`; rank [`NONE`] where there is none. Filled only where
-    /// every byte has a token.
-    byte_merges: Vec<Merge>,
+    /// The ranks at which two single bytes merge, at `left * 256 + right`; [`NONE`] where they do not. There only where every
+    /// byte has a token.
+    byte_ranks: Option<Pages<u32>>,
     /// There for vocabularies as training makes them.
     backtrack: Option<Backtrack>,
     /// A piece that is a token is that token, whatever the merges say.
@@ -57,11 +56,11 @@ impl Vocabulary {
     ///
     /// An empty token is a hole in the ids. Where two ids have the same bytes the first has them.
     pub fn from_merges(tokens: &[Vec<u8>], merges: &[(u32, u32)], whole_pieces: bool) -> Result<Self, Error> {
-        Self::without_merges(tokens, whole_pieces).with_merges(merges)
+        Self::without_merges(tokens, whole_pieces)?.with_merges(merges)
     }
 
     fn with_merges(mut self, merges: &[(u32, u32)]) -> Result<Self, Error> {
-        let mut table = MergeTable::with_capacity(merges.len());
+        let mut table = self.table(merges.len(), merges.len())?;
         let mut results = Vec::with_capacity(merges.len());
         let mut joined = Vec::new();
         for (rank, &(left, right)) in merges.iter().enumerate() {
@@ -75,13 +74,13 @@ impl Vocabulary {
                     reason: "makes no token of the vocabulary",
                 });
             };
-            table.insert(left, right, Merge { rank: rank as u32, id });
+            table.insert(left, right, rank as u32, id);
             results.push((left, right, id));
         }
         if self.has_all_bytes {
             self.backtrack = Backtrack::new(&self.tokens(), &results, &table);
         }
-        self.set_merges(table, merges.len());
+        self.set_merges(table);
         Ok(self)
     }
 
@@ -102,7 +101,7 @@ impl Vocabulary {
             alphabet.bytes(token).ok_or_else(|| Error::NotByteLevel { id, token: (*token).to_string() })
         };
         let tokens: Vec<Vec<u8>> = tokens.iter().enumerate().map(bytes).collect::<Result<_, _>>()?;
-        let this = Self::without_merges(&tokens, whole_pieces);
+        let this = Self::without_merges(&tokens, whole_pieces)?;
         let mut pairs = Vec::with_capacity(merges.len());
         for (rank, merge) in merges.iter().enumerate() {
             let wrong = |reason| Error::BadMerge { rank, merge: (*merge).to_string(), reason };
@@ -118,21 +117,21 @@ impl Vocabulary {
 
     /// A vocabulary in tiktoken's sense: two neighbours merge when their bytes together are a token, lowest id first.
     pub fn from_ranks(tokens: &[Vec<u8>]) -> Result<Self, Error> {
-        let mut this = Self::without_merges(tokens, true);
+        let mut this = Self::without_merges(tokens, true)?;
         if let Some(byte) = this.byte_ids.iter().position(|&id| id == NONE) {
             return Err(Error::MissingByte(byte as u8));
         }
-        let mut table = MergeTable::with_capacity(tokens.len());
+        let mut table = this.table(tokens.len(), tokens.len())?;
         this.backtrack = Backtrack::from_ranks(&this.tokens(), |token| this.id(token), &mut table);
         if this.backtrack.is_none() {
-            table = this.all_pairs();
+            table = this.all_pairs()?;
         }
-        this.set_merges(table, tokens.len());
+        this.set_merges(table);
         Ok(this)
     }
 
     /// Every pair of tokens whose bytes together are a token.
-    fn all_pairs(&self) -> MergeTable {
+    fn all_pairs(&self) -> Result<MergeTable, Error> {
         let mut pairs = Vec::new();
         for (rank, token) in self.tokens().iter().enumerate() {
             for middle in 1..token.len() {
@@ -141,18 +140,23 @@ impl Vocabulary {
                 }
             }
         }
-        let mut table = MergeTable::with_capacity(pairs.len());
+        let mut table = self.table(self.len(), pairs.len())?;
         for (left, right, rank) in pairs {
-            table.insert(left, right, Merge { rank, id: rank });
+            table.insert(left, right, rank, rank);
         }
-        table
+        Ok(table)
+    }
+
+    fn table(&self, num_ranks: usize, num_pairs: usize) -> Result<MergeTable, Error> {
+        let too_large = Error::VocabularyTooLarge { tokens: self.len(), merges: num_pairs };
+        MergeTable::new(self.len(), num_ranks, num_pairs).ok_or(too_large)
     }
 
     fn tokens(&self) -> Vec<&[u8]> {
         (0..self.len() as u32).map(|id| self.token(id).unwrap_or_default()).collect()
     }
 
-    fn without_merges(tokens: &[Vec<u8>], whole_pieces: bool) -> Self {
+    fn without_merges(tokens: &[Vec<u8>], whole_pieces: bool) -> Result<Self, Error> {
         let mut bytes = Vec::with_capacity(tokens.iter().map(Vec::len).sum());
         let mut starts = Vec::with_capacity(tokens.len() + 1);
         for token in tokens {
@@ -160,6 +164,8 @@ impl Vocabulary {
             bytes.extend_from_slice(token);
         }
         starts.push(bytes.len() as u32);
+        // So that 16 bytes can be read from the start of every token.
+        bytes.extend_from_slice(&[0; 16]);
         let slots = vec![NONE; (tokens.len() * 2).next_power_of_two().max(16)];
         let mut this = Vocabulary {
             bytes,
@@ -167,9 +173,8 @@ impl Vocabulary {
             slots,
             byte_ids: [NONE; 256],
             has_all_bytes: false,
-            merges: MergeTable::with_capacity(0),
-            num_ranks: 0,
-            byte_merges: Vec::new(),
+            merges: MergeTable::new(0, 0, 0).ok_or(Error::VocabularyTooLarge { tokens: 0, merges: 0 })?,
+            byte_ranks: None,
             backtrack: None,
             whole_pieces,
         };
@@ -182,15 +187,17 @@ impl Vocabulary {
             this.byte_ids[byte as usize] = this.id(&[byte]).unwrap_or(NONE);
         }
         this.has_all_bytes = !this.byte_ids.contains(&NONE);
-        this
+        Ok(this)
     }
 
-    fn set_merges(&mut self, table: MergeTable, num_ranks: usize) {
-        (self.merges, self.num_ranks) = (table, num_ranks);
+    fn set_merges(&mut self, table: MergeTable) {
+        self.merges = table;
         if self.has_all_bytes {
-            let merge = |index: usize| self.merges.get(self.byte_ids[index >> 8], self.byte_ids[index & 255]);
-            self.byte_merges =
-                (0..1 << 16).map(|index| merge(index).unwrap_or(Merge { rank: NONE, id: NONE })).collect();
+            let mut ranks = Pages::filled(1 << 16, NONE);
+            for (index, rank) in ranks.iter_mut().enumerate() {
+                *rank = self.merges.rank(self.byte_ids[index >> 8], self.byte_ids[index & 255]);
+            }
+            self.byte_ranks = Some(ranks);
         }
     }
 
@@ -224,15 +231,13 @@ impl Vocabulary {
         Some(&self.bytes[start as usize..end as usize])
     }
 
-    /// The 16 bytes that begin with the token of an id, if it has no more than 16.
-    #[inline]
-    pub fn token_slot(&self, id: u32) -> Option<&[u8; 16]> {
-        let start = *self.starts.get(id as usize)? as usize;
-        let end = *self.starts.get(id as usize + 1)? as usize;
-        if end - start > 16 {
-            return None;
-        }
-        self.bytes.get(start..start + 16)?.try_into().ok()
+    /// The token of an id if it has 1 to 16 bytes: 16 bytes that begin with it, and its length.
+    #[inline(always)]
+    pub(crate) fn short_token(&self, id: u32) -> Option<(&[u8; 16], usize)> {
+        let &[start, end] = self.starts.get(id as usize..)?.first_chunk::<2>()?;
+        let length = (end - start) as usize;
+        let slot = self.bytes.get(start as usize..)?.first_chunk::<16>()?;
+        (1..=16).contains(&length).then_some((slot, length))
     }
 
     /// The id whose bytes these are.
@@ -266,25 +271,20 @@ impl Vocabulary {
 
     /// The way around merging, where the vocabulary allows it.
     #[inline(always)]
-    pub(crate) fn backtrack(&self) -> Option<(&Backtrack, &MergeTable)> {
-        self.backtrack.as_ref().map(|backtrack| (backtrack, &self.merges))
+    pub(crate) fn backtrack(&self) -> Option<&Backtrack> {
+        self.backtrack.as_ref()
     }
 
-    /// One more than the highest rank.
-    pub(crate) fn num_ranks(&self) -> usize {
-        self.num_ranks
-    }
-
-    /// What two bytes merge into; rank [`NONE`] if they do not.
+    /// Which tokens merge.
     #[inline(always)]
-    pub(crate) fn merge_bytes(&self, left: u8, right: u8) -> Merge {
-        self.byte_merges[left as usize * 256 + right as usize]
+    pub(crate) fn merges(&self) -> &MergeTable {
+        &self.merges
     }
 
-    /// What two neighbours merge into.
+    /// The ranks at which two bytes merge, at `left * 256 + right`, where every byte has a token.
     #[inline(always)]
-    pub fn merge(&self, left: u32, right: u32) -> Option<Merge> {
-        self.merges.get(left, right)
+    pub(crate) fn byte_ranks(&self) -> Option<&[u32]> {
+        self.byte_ranks.as_deref()
     }
 
     /// Whether a piece with the bytes of this token is this token, as far as is known without merging.
@@ -302,8 +302,7 @@ impl Vocabulary {
     ///
     /// Where ranks allow several pairs for a token, its pair is what merging its bytes leaves just before the last step.
     pub fn merges_in_order(&self) -> Vec<(u32, u32)> {
-        let mut all: Vec<(u32, u32, u32)> =
-            self.merges.iter().map(|(left, right, merge)| (merge.rank, left, right)).collect();
+        let mut all: Vec<(u32, u32, u32)> = self.merges.iter().map(|(left, right, rank)| (rank, left, right)).collect();
         all.sort_unstable();
         if self.backtrack.is_some() || !self.ranks_are_ids() {
             return all.into_iter().map(|(_, left, right)| (left, right)).collect();
@@ -326,6 +325,6 @@ impl Vocabulary {
     }
 
     fn ranks_are_ids(&self) -> bool {
-        self.merges.iter().all(|(_, _, merge)| merge.rank == merge.id)
+        self.merges.iter().all(|(.., rank)| self.merges.result(rank) == rank)
     }
 }

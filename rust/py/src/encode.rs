@@ -14,6 +14,7 @@ use highrise_encode::tokenizer::Offsets;
 use highrise_encode::{Allowed, Error, Scheme, SpecialToken, Tokenizer, Vocabulary};
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
@@ -329,6 +330,9 @@ impl BytePairTokenizer {
 pub(crate) fn ids_of(ids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
     let py = ids.py();
     if let Ok(list) = ids.cast::<PyList>() {
+        if let Some(ids) = plain_ids(list) {
+            return Ok(ids);
+        }
         let id = |item: Bound<'_, PyAny>| match item.extract::<u32>() {
             Ok(id) => Ok(id),
             Err(error) if item.is_instance_of::<PyInt>() => {
@@ -340,6 +344,31 @@ pub(crate) fn ids_of(ids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
         return list.iter().map(id).collect();
     }
     Ok(ids.extract::<PyReadonlyArray1<'_, u32>>()?.as_array().to_vec())
+}
+
+/// The ids of a list of nothing but integers that fit 32 bits.
+fn plain_ids(list: &Bound<'_, PyList>) -> Option<Vec<u32>> {
+    let mut ids = Vec::with_capacity(list.len());
+    for index in 0..list.len() {
+        // SAFETY: the interpreter is held and no code of Python runs in between, since the items are asked for their value
+        // only where they are of the type int itself; so the list stays as it is and keeps them alive.
+        let value = unsafe {
+            let item = ffi::PyList_GET_ITEM(list.as_ptr(), index as ffi::Py_ssize_t);
+            if ffi::PyLong_CheckExact(item) == 0 {
+                return None;
+            }
+            ffi::PyLong_AsLongLong(item)
+        };
+        match u32::try_from(value) {
+            Ok(id) => ids.push(id),
+            Err(_) => {
+                // SAFETY: the interpreter is held. A number beyond 64 bits left an error that the caller words anew.
+                unsafe { ffi::PyErr_Clear() };
+                return None;
+            }
+        }
+    }
+    Some(ids)
 }
 
 /// Bytes in, text out, never half a character.
