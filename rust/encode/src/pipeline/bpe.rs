@@ -6,9 +6,15 @@ use std::collections::BinaryHeap;
 
 use super::model::{ByteTokens, Cut, QuickMap};
 use crate::error::Error;
-use crate::vocab::Merge;
 
 const NONE: u32 = u32::MAX;
+
+/// What two neighbouring tokens merge into, and how early.
+#[derive(Debug, Clone, Copy)]
+struct Merge {
+    rank: u32,
+    id: u32,
+}
 
 /// What a file says beside tokens and merges.
 #[derive(Debug, Clone, Default)]
