@@ -23,6 +23,7 @@ FLOORS = {
     "serve": "floor 6: run a model over the OpenAI protocol",
     "agent": "floor 7: the assistant: API, chat page, tools",
 }
+_OTHERS = {"bench": "measure what a server feels like under load"}
 
 
 def all_commands() -> tuple[Command, ...]:
@@ -35,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(prog="highrise", description=(__import__("highrise").__doc__ or "").split("\n")[0])
     parser.add_argument("--version", action="version", version=f"highrise {__version__}")
-    add_commands(parser, all_commands(), FLOORS)
+    add_commands(parser, all_commands(), FLOORS | _OTHERS)
     return parser
 
 
