@@ -91,7 +91,7 @@ def test_bm25_queries(benchmark: Any, who: str) -> None:
             best = [set(np.argsort(-scores)[:20].tolist()) for scores in (search(query), ours(query))]
             assert len(best[0] & best[1]) >= 10
     benchmark.pedantic(lambda: [search(query) for query in QUERIES], rounds=5, iterations=4, warmup_rounds=1)
-    benchmark.extra_info = {"path": "bm25-query", "who": who, "amount": len(QUERIES), "unit": "queries"}
+    benchmark.extra_info.update({"path": "bm25-query", "who": who, "amount": len(QUERIES), "unit": "queries"})
 
 
 @pytest.mark.parametrize("who", ["highrise", "bm25s"])
@@ -108,7 +108,7 @@ def test_bm25_index(benchmark: Any, who: str, tmp_path: Path) -> None:
             index.save(str(tmp_path), show_progress=False)
 
         benchmark.pedantic(build, rounds=2)
-    benchmark.extra_info = {"path": "bm25-index", "who": who, "amount": megabytes(), "unit": "MB"}
+    benchmark.extra_info.update({"path": "bm25-index", "who": who, "amount": megabytes(), "unit": "MB"})
 
 
 @pytest.mark.parametrize("who", ["highrise", "tokenizers"])
@@ -126,7 +126,7 @@ def test_wordpiece(benchmark: Any, who: str) -> None:
         )
     else:
         benchmark.pedantic(lambda: [reference.encode(text).ids for text in texts], rounds=2)
-    benchmark.extra_info = {"path": "wordpiece", "who": who, "amount": megabytes(), "unit": "MB"}
+    benchmark.extra_info.update({"path": "wordpiece", "who": who, "amount": megabytes(), "unit": "MB"})
 
 
 @pytest.mark.parametrize("who", ["highrise", "transformers"])
@@ -160,4 +160,4 @@ def test_minilm(benchmark: Any, who: str) -> None:
 
         assert (embed() * ours.embed(texts)).sum(1).min() > 0.9999
         benchmark.pedantic(embed, rounds=3)
-    benchmark.extra_info = {"path": "minilm", "who": who, "amount": len(texts), "unit": "texts"}
+    benchmark.extra_info.update({"path": "minilm", "who": who, "amount": len(texts), "unit": "texts"})
