@@ -2,6 +2,7 @@
 
 pub mod alphabet;
 mod backtrack;
+mod batch;
 mod blocks;
 mod bytes;
 mod cache;

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use unicode_normalization::{is_nfc_quick, IsNormalized, UnicodeNormalization};
 
+use crate::batch::encode_batch;
 use crate::cache::{Cache, Found, Key, INLINE};
 use crate::error::Error;
 use crate::merge::{merge, Scratch};
@@ -148,64 +148,7 @@ impl Tokenizer {
         allowed: Allowed<'_>,
         threads: usize,
     ) -> Result<(Vec<u32>, Vec<i64>), Error> {
-        let threads = threads.clamp(1, texts.len().max(1));
-        let mut starts = vec![0_i64];
-        if threads == 1 {
-            let mut ids = Vec::with_capacity(texts.iter().map(|text| text.len()).sum::<usize>() / 4);
-            for text in texts {
-                self.encode(text, allowed, &mut ids)?;
-                starts.push(ids.len() as i64);
-            }
-            return Ok((ids, starts));
-        }
-        // Ranges of texts of about equal size, several for each thread, taken in turn.
-        let total: usize = texts.iter().map(|text| text.len()).sum();
-        let target = total / (threads * 8) + 1;
-        let (mut ranges, mut first, mut size) = (Vec::new(), 0, 0);
-        for (index, text) in texts.iter().enumerate() {
-            size += text.len();
-            if size >= target || index + 1 == texts.len() {
-                ranges.push(first..index + 1);
-                (first, size) = (index + 1, 0);
-            }
-        }
-        type Part = Result<(Vec<u32>, Vec<usize>), Error>;
-        let parts: Vec<Mutex<Option<Part>>> = ranges.iter().map(|_| Mutex::new(None)).collect();
-        let turn = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| loop {
-                    let index = turn.fetch_add(1, Ordering::Relaxed);
-                    let Some(range) = ranges.get(index) else { return };
-                    let mut ids = Vec::new();
-                    let mut counts = Vec::with_capacity(range.len());
-                    let mut result = Ok(());
-                    for text in &texts[range.clone()] {
-                        let before = ids.len();
-                        result = self.encode(text, allowed, &mut ids);
-                        if result.is_err() {
-                            break;
-                        }
-                        counts.push(ids.len() - before);
-                    }
-                    let part = result.map(|()| (ids, counts));
-                    *parts[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(part);
-                });
-            }
-        });
-        let mut ids = Vec::new();
-        for part in parts {
-            if let Some(part) = part.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                let (part_ids, counts) = part?;
-                let mut at = ids.len() as i64;
-                for count in counts {
-                    at += count as i64;
-                    starts.push(at);
-                }
-                ids.extend_from_slice(&part_ids);
-            }
-        }
-        Ok((ids, starts))
+        encode_batch(texts, threads, |text, ids| self.encode(text, allowed, ids))
     }
 
     /// The bytes of some ids.

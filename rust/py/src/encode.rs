@@ -108,6 +108,15 @@ impl BytePairTokenizer {
         }
     }
 
+    fn ids(&self, py: Python<'_>, text: &str, all: bool, these: Option<Vec<String>>) -> PyResult<Vec<u32>> {
+        let choice = self.choice(all, these);
+        run(py, text.len() >= DETACH_BYTES, || {
+            let mut ids = Vec::with_capacity(text.len() / 3 + 8);
+            self.inner.encode(text, choice.allowed(), &mut ids)?;
+            Ok(ids)
+        })
+    }
+
     fn list<'py>(&self, py: Python<'py>, ids: &[u32]) -> PyResult<Bound<'py, PyList>> {
         let integers = self.integers.get_or_try_init(py, || integers(py, self.inner.vocab_size()))?;
         list_of(py, integers, ids)
@@ -191,12 +200,7 @@ impl BytePairTokenizer {
         all_specials: bool,
         specials: Option<Vec<String>>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let choice = self.choice(all_specials, specials);
-        let ids = run(py, text.len() >= DETACH_BYTES, || {
-            let mut ids = Vec::with_capacity(text.len() / 3 + 8);
-            self.inner.encode(text, choice.allowed(), &mut ids)?;
-            Ok(ids)
-        })?;
+        let ids = self.ids(py, text, all_specials, specials)?;
         self.list(py, &ids)
     }
 
@@ -209,13 +213,7 @@ impl BytePairTokenizer {
         all_specials: bool,
         specials: Option<Vec<String>>,
     ) -> PyResult<Bound<'py, PyArray1<u32>>> {
-        let choice = self.choice(all_specials, specials);
-        let ids = run(py, text.len() >= DETACH_BYTES, || {
-            let mut ids = Vec::with_capacity(text.len() / 3 + 8);
-            self.inner.encode(text, choice.allowed(), &mut ids)?;
-            Ok(ids)
-        })?;
-        Ok(PyArray1::from_vec(py, ids))
+        Ok(PyArray1::from_vec(py, self.ids(py, text, all_specials, specials)?))
     }
 
     /// All ids of all texts (uint32) and where each text starts (int64, one more than there are texts).

@@ -3,7 +3,6 @@
 
 pub mod added;
 pub mod aligned;
-mod batch;
 pub mod bpe;
 pub mod charsmap;
 pub mod decode;
@@ -19,6 +18,7 @@ pub mod wordpiece;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::batch::encode_batch;
 use crate::error::Error;
 use crate::merge::Scratch;
 use crate::tokenizer::Offsets;
@@ -184,6 +184,11 @@ impl Pipeline {
     /// The id of a spelling.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.ids.get(token).copied()
+    }
+
+    /// All ids one after another, and where each text starts (one more than there are texts).
+    pub fn encode_batch(&self, texts: &[&str], choice: &Choice, threads: usize) -> Result<(Vec<u32>, Vec<i64>), Error> {
+        encode_batch(texts, threads, |text, ids| self.encode(text, choice, usize::MAX, ids, None))
     }
 
     /// Appends the ids of `text` to `ids`, and to `offsets` the bytes of `text` that each stands for; ends early once there
