@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <vector>
@@ -33,7 +34,15 @@ class Member {
     leave(count);
   }
 
+  // Calls function(begin, end) for pieces of [0, count), about `pieces_a_member` for each member, as one phase.
+  template <class Function>
+  void share(int64_t count, int64_t pieces_a_member, Function function) {
+    const int64_t pieces = std::max<int64_t>(1, std::min(count, team_size() * pieces_a_member));
+    phase(pieces, [&](int64_t task) { function(task * count / pieces, (task + 1) * count / pieces); });
+  }
+
  private:
+  int64_t team_size() const;
   int64_t take(int64_t count);
   void finish(int64_t count);
   void leave(int64_t count);
@@ -82,5 +91,7 @@ class Team {
   alignas(64) std::atomic<uint32_t> open_{0};    // 1 while members may come in
   alignas(64) std::atomic<uint32_t> inside_{0};  // members in the run, the caller left out
 };
+
+inline int64_t Member::team_size() const { return team_.size(); }
 
 }  // namespace highrise

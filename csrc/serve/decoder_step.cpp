@@ -28,7 +28,6 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
       : state_(state),
         shape_(state.shape),
         kernels_(*state.options.kernels),
-        team_(state.team),
         work_(state.workspace),
         batch_(piece.batch),
         piece_(piece),
@@ -78,18 +77,11 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
     }
   }
 
-  // Calls function(begin, end) for pieces of [0, count), some pieces for each member, as one phase.
-  template <class Function>
-  void share(Member& member, int64_t count, int64_t pieces_a_member, Function function) {
-    const int64_t pieces = std::max<int64_t>(1, std::min(count, team_.size() * pieces_a_member));
-    member.phase(pieces, [&](int64_t task) { function(task * count / pieces, (task + 1) * count / pieces); });
-  }
-
   float* residual(int64_t token) { return work_.residual.data() + token * residual_stride_; }
 
   void embed(Member& member) {
     const auto half = static_cast<int64_t>(state_.inverse_frequencies.size());
-    share(member, n_, 4, [&](int64_t begin, int64_t end) {
+    member.share(n_, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const Embedding& embedding = state_.embedding;
         if (embedding.blocks) {
@@ -113,7 +105,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
   }
 
   void normalise(Member& member, const std::vector<float>& weight, ActivationBuffer& to) {
-    share(member, n_, 4, [&](int64_t begin, int64_t end) {
+    member.share(n_, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         kernels_.rms_norm(residual(i), weight.data(), shape_.hidden_size, static_cast<float>(shape_.rms_norm_eps),
                           to.view.values + i * to.view.stride);
@@ -123,7 +115,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
   }
 
   void quantise(Member& member, ActivationBuffer& buffer) {
-    share(member, n_, 4, [&](int64_t begin, int64_t end) { kernels_.quantise(buffer.view, begin, end); });
+    member.share(n_, 4, [&](int64_t begin, int64_t end) { kernels_.quantise(buffer.view, begin, end); });
   }
 
   void multiply(const MultiplyTask& task, Member& member) {
@@ -139,7 +131,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
     bool any = false;
     for (int i = 0; i < count; ++i) any = any || linears[i]->adapter.a;
     if (!any) return;
-    share(member, n_, 4, [&](int64_t begin, int64_t end) {
+    member.share(n_, 4, [&](int64_t begin, int64_t end) {
       for (int i = 0; i < count; ++i) {
         const PackedMatrix& a = linears[i]->adapter.a;
         if (!a || begin == end) continue;
@@ -166,7 +158,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
     const Linear* linears[] = {&layer.q, &layer.k, &layer.v};
     const int64_t starts[] = {0, state_.query_cols(), state_.query_cols() + state_.key_value_cols()};
     const int64_t total = layer.q.matrix.tiles + layer.k.matrix.tiles + layer.v.matrix.tiles;
-    share(member, total, pieces(), [&](int64_t begin, int64_t end) {
+    member.share(total, pieces(), [&](int64_t begin, int64_t end) {
       int64_t before = 0;
       for (int i = 0; i < 3; ++i) {
         const int64_t tiles = linears[i]->matrix.tiles;
@@ -193,7 +185,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
 
   void write_cache(int64_t layer, Member& member) {
     const int64_t head_dim = shape_.head_dim, half = head_dim / 2;
-    share(member, n_, 4, [&](int64_t begin, int64_t end) {
+    member.share(n_, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         float* row = work_.qkv.data() + i * qkv_stride_;
         const float* cosine = work_.cosine.data() + i * half;
@@ -272,7 +264,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
   }
 
   void add_to_residual(const Linear& linear, const ActivationBuffer& inputs, Member& member) {
-    share(member, linear.matrix.tiles, pieces(), [&](int64_t begin, int64_t end) {
+    member.share(linear.matrix.tiles, pieces(), [&](int64_t begin, int64_t end) {
       if (begin < end) {
         apply(linear, 0, begin, end, inputs, work_.residual.data() + begin * kTileRows, residual_stride_, Output::kAdd,
               member);
@@ -284,7 +276,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
     MemberBuffer& own = work_.members[static_cast<size_t>(member.index())];
     const Activations& middle = work_.middle.view;
     const int64_t tiles = layer.gate.matrix.tiles;
-    share(member, (tiles + kPair - 1) / kPair, pieces(), [&](int64_t first, int64_t last) {
+    member.share((tiles + kPair - 1) / kPair, pieces(), [&](int64_t first, int64_t last) {
       for (int64_t pair = first; pair < last; ++pair) {
         const int64_t begin = pair * kPair, end = std::min(begin + kPair, tiles);
         const int64_t row = begin * kTileRows;
@@ -302,7 +294,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
   }
 
   void write_hidden(Member& member) {
-    share(member, n_, 4, [&](int64_t begin, int64_t end) {
+    member.share(n_, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         kernels_.rms_norm(residual(i), state_.last_norm.data(), shape_.hidden_size,
                           static_cast<float>(shape_.rms_norm_eps), piece_.hidden + i * shape_.hidden_size);
@@ -312,7 +304,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
 
   void project_logits(Member& member) {
     const Activations& head = work_.head.view;
-    share(member, piece_.num_logit_rows, 4, [&](int64_t begin, int64_t end) {
+    member.share(piece_.num_logit_rows, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         kernels_.rms_norm(residual(piece_.logit_tokens[i]), state_.last_norm.data(), shape_.hidden_size,
                           static_cast<float>(shape_.rms_norm_eps), head.values + i * head.stride);
@@ -323,7 +315,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
     MemberBuffer& own = work_.members[static_cast<size_t>(member.index())];
     // Rows go to places of the caller's choice, so some tiles at a time pass through the member's own buffer.
     const int64_t m = piece_.num_logit_rows;
-    share(member, (matrix.tiles + kHeadTiles - 1) / kHeadTiles, 16, [&](int64_t first, int64_t last) {
+    member.share((matrix.tiles + kHeadTiles - 1) / kHeadTiles, 16, [&](int64_t first, int64_t last) {
       for (int64_t block = first; block < last; ++block) {
         const int64_t begin = block * kHeadTiles, end = std::min(begin + kHeadTiles, matrix.tiles);
         const int64_t row = begin * kTileRows, stride = kHeadTiles * kTileRows;
@@ -340,7 +332,6 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
   Decoder::State& state_;
   const DecoderShape& shape_;
   const Kernels& kernels_;
-  Team& team_;
   Workspace& work_;
   const Batch& batch_;
   const StepPiece& piece_;

@@ -38,7 +38,7 @@ struct EncoderSlot {
   bool filled = false;
 };
 
-// Buffers of one member of the team: one head of one text.
+// Buffers of one member of the team: one head of one text in attention, some columns of the feed-forward layer.
 struct HeadBuffer {
   std::vector<float> queries, attended, scratch, keys_values;
   std::vector<int32_t> num_visible;
@@ -157,7 +157,7 @@ class EncoderStep {
         stride_(state.residual_stride()) {}
 
   void run(Member& member) {
-    share(member, n_, [&](int64_t begin, int64_t end) {
+    member.share(n_, kPiecesAMember, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const float* from = embedded_ + (offsets_[0] + i) * hidden_;
         std::copy(from, from + hidden_, residual(i));
@@ -169,28 +169,22 @@ class EncoderStep {
       attend(member);
       quantise(member, state_.attended);
       add_to_residual(layer.out, state_.attended, member);
-      share(member, n_, [&](int64_t begin, int64_t end) { normalise(layer.out_norm, begin, end); });
+      member.share(n_, kPiecesAMember, [&](int64_t begin, int64_t end) { normalise(layer.out_norm, begin, end); });
       widen(layer, member);
       quantise(member, state_.middle);
       add_to_residual(layer.down, state_.middle, member);
-      share(member, n_, [&](int64_t begin, int64_t end) { normalise(layer.down_norm, begin, end); });
+      member.share(n_, kPiecesAMember, [&](int64_t begin, int64_t end) { normalise(layer.down_norm, begin, end); });
     }
-    share(member, num_texts_, [&](int64_t begin, int64_t end) {
+    member.share(num_texts_, kPiecesAMember, [&](int64_t begin, int64_t end) {
       for (int64_t text = begin; text < end; ++text) pool(text);
     });
   }
 
  private:
-  template <class Function>
-  void share(Member& member, int64_t count, Function function) {
-    const int64_t pieces = std::max<int64_t>(1, std::min(count, state_.team.size() * kPiecesAMember));
-    member.phase(pieces, [&](int64_t task) { function(task * count / pieces, (task + 1) * count / pieces); });
-  }
-
   float* residual(int64_t token) { return state_.residual.data() + token * stride_; }
 
   void quantise(Member& member, ActivationBuffer& buffer) {
-    share(member, n_, [&](int64_t begin, int64_t end) { kernels_.quantise(buffer.view, begin, end); });
+    member.share(n_, kPiecesAMember, [&](int64_t begin, int64_t end) { kernels_.quantise(buffer.view, begin, end); });
   }
 
   // The residual stream itself is normalised; a copy of it becomes the next layer's input.
@@ -219,7 +213,7 @@ class EncoderStep {
   void project_qkv(const EncoderLayer& layer, Member& member) {
     const Linear* linears[] = {&layer.query, &layer.key, &layer.value};
     const int64_t tiles = layer.query.matrix.tiles;
-    share(member, 3 * tiles, [&](int64_t begin, int64_t end) {
+    member.share(3 * tiles, kPiecesAMember, [&](int64_t begin, int64_t end) {
       for (int64_t i = 0; i < 3; ++i) {
         const int64_t from = std::max(begin - i * tiles, int64_t{0}), to = std::min(end - i * tiles, tiles);
         multiply(*linears[i], from, to, state_.normed, state_.qkv.data() + i * hidden_ + from * kTileRows, 3 * hidden_,
@@ -271,7 +265,7 @@ class EncoderStep {
   }
 
   void add_to_residual(const Linear& linear, const ActivationBuffer& inputs, Member& member) {
-    share(member, linear.matrix.tiles, [&](int64_t begin, int64_t end) {
+    member.share(linear.matrix.tiles, kPiecesAMember, [&](int64_t begin, int64_t end) {
       multiply(linear, begin, end, inputs, state_.residual.data() + begin * kTileRows, stride_, Output::kAdd, member);
     });
   }
@@ -281,7 +275,7 @@ class EncoderStep {
     const Activations& middle = state_.middle.view;
     const int64_t tiles = layer.up.matrix.tiles, inner = state_.shape.intermediate_size;
     constexpr int64_t kWidth = kPair * kTileRows;
-    share(member, (tiles + kPair - 1) / kPair, [&](int64_t first, int64_t last) {
+    member.share((tiles + kPair - 1) / kPair, kPiecesAMember, [&](int64_t first, int64_t last) {
       for (int64_t pair = first; pair < last; ++pair) {
         const int64_t begin = pair * kPair, end = std::min(begin + kPair, tiles), row = begin * kTileRows;
         multiply(layer.up, begin, end, state_.normed, own.up.data(), kWidth, Output::kStore, member);
