@@ -17,7 +17,7 @@ from highrise.encode import steps
 from highrise.encode.config import MAX_IDS
 from highrise.encode.formats import Special, VocabularyFile
 from highrise.encode.patterns import EXPRESSIONS
-from highrise.encode.pipeline import Added, PipelineFile
+from highrise.encode.pipeline import MODEL_OPTIONS, Added, PipelineFile
 
 __all__ = ["read_folder", "read_tokenizer_json", "write_tokenizer_json"]
 
@@ -218,12 +218,7 @@ def write_tokenizer_json(file: VocabularyFile) -> bytes:
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {
             "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
+            **MODEL_OPTIONS["BPE"],
             "ignore_merges": file.whole_pieces,
             "vocab": vocab,
             "merges": [merge.split(" ") for merge in file.merges],

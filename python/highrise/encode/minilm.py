@@ -76,14 +76,9 @@ class MiniLm:
         self.dimension = shape.hidden_size
         self.max_tokens = min(max_tokens, shape.max_position_embeddings)
         self.words = words
-        self._weights = weights
-        self._prefix = "bert." if any(key.startswith("bert.") for key in weights.tensors) else ""
+        prefix = "bert." if any(key.startswith("bert.") for key in weights.tensors) else ""
         width, inner = shape.hidden_size, shape.intermediate_size
-        self._token = self._read("embeddings.word_embeddings.weight", shape.vocab_size, width)
-        types = self._read("embeddings.token_type_embeddings.weight", 2, width)
-        positions = self._read("embeddings.position_embeddings.weight", shape.max_position_embeddings, width)
-        self._position: Floats = positions[: self.max_tokens] + types[0]
-        self._encoder = csrc.Encoder(
+        encoder = csrc.Encoder(
             hidden_size=width,
             num_hidden_layers=shape.num_hidden_layers,
             num_attention_heads=shape.num_attention_heads,
@@ -92,31 +87,37 @@ class MiniLm:
             threads=threads,
             isa=isa,
         )
-        self._set_norm("embeddings.LayerNorm", width)
+
+        def read(key: str, *axes: int) -> Floats:
+            full = prefix + key
+            if full not in weights.tensors or weights.tensors[full].shape != axes:
+                found = weights.tensors[full].shape if full in weights.tensors else "absent"
+                raise InputError(f"{weights.path}: tensor {full} should have the shape {axes}, but is {found}")
+            return np.ascontiguousarray(weights.read(full), dtype=np.float32)
+
+        def set_linear(key: str, rows: int, cols: int) -> None:
+            encoder.set_tensor(f"{key}.weight", read(f"{key}.weight", rows, cols))
+            encoder.set_tensor(f"{key}.bias", read(f"{key}.bias", rows))
+
+        def set_norm(key: str) -> None:
+            encoder.set_tensor(f"{key}.weight", read(f"{key}.weight", width))
+            encoder.set_tensor(f"{key}.bias", read(f"{key}.bias", width))
+
+        self._token = read("embeddings.word_embeddings.weight", shape.vocab_size, width)
+        types = read("embeddings.token_type_embeddings.weight", 2, width)
+        positions = read("embeddings.position_embeddings.weight", shape.max_position_embeddings, width)
+        self._position: Floats = positions[: self.max_tokens] + types[0]
+        set_norm("embeddings.LayerNorm")
         for index in range(shape.num_hidden_layers):
             at = f"encoder.layer.{index}"
             for part in ("query", "key", "value"):
-                self._set_linear(f"{at}.attention.self.{part}", width, width)
-            self._set_linear(f"{at}.attention.output.dense", width, width)
-            self._set_norm(f"{at}.attention.output.LayerNorm", width)
-            self._set_linear(f"{at}.intermediate.dense", inner, width)
-            self._set_linear(f"{at}.output.dense", width, inner)
-            self._set_norm(f"{at}.output.LayerNorm", width)
-
-    def _read(self, key: str, *axes: int) -> Floats:
-        full = self._prefix + key
-        if full not in self._weights.tensors or self._weights.tensors[full].shape != axes:
-            found = self._weights.tensors[full].shape if full in self._weights.tensors else "absent"
-            raise InputError(f"{self._weights.path}: tensor {full} should have the shape {axes}, but is {found}")
-        return np.ascontiguousarray(self._weights.read(full), dtype=np.float32)
-
-    def _set_linear(self, key: str, rows: int, cols: int) -> None:
-        self._encoder.set_tensor(f"{key}.weight", self._read(f"{key}.weight", rows, cols))
-        self._encoder.set_tensor(f"{key}.bias", self._read(f"{key}.bias", rows))
-
-    def _set_norm(self, key: str, width: int) -> None:
-        for part in ("weight", "bias"):
-            self._encoder.set_tensor(f"{key}.{part}", self._read(f"{key}.{part}", width))
+                set_linear(f"{at}.attention.self.{part}", width, width)
+            set_linear(f"{at}.attention.output.dense", width, width)
+            set_norm(f"{at}.attention.output.LayerNorm")
+            set_linear(f"{at}.intermediate.dense", inner, width)
+            set_linear(f"{at}.output.dense", width, inner)
+            set_norm(f"{at}.output.LayerNorm")
+        self._encoder = encoder
 
     @classmethod
     def load(

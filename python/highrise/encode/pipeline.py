@@ -15,7 +15,7 @@ from highrise.core.errors import InputError
 from highrise.core.native import rust
 from highrise.encode import steps
 
-__all__ = ["Added", "PipelineFile", "build"]
+__all__ = ["MODEL_OPTIONS", "Added", "PipelineFile", "build"]
 
 
 class Added(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ class PipelineFile(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "the tokenizer"
 
 
-_OPTIONS: dict[str, dict[str, Any]] = {
+MODEL_OPTIONS: dict[str, dict[str, Any]] = {
     "BPE": {
         "dropout": None,
         "unk_token": None,
@@ -66,6 +66,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "SentencePieceBPE": {"unk_id": None, "byte_fallback": False},
     "SentencePieceUnigram": {"unk_id": None, "byte_fallback": False},
 }
+"""The options of each type of model, with their defaults."""
 
 
 def build(file: PipelineFile) -> Any:
@@ -95,10 +96,10 @@ def build(file: PipelineFile) -> Any:
 def _model(file: PipelineFile, byte_level: bool) -> dict[str, Any]:
     options = dict(file.model)
     kind = options.pop("type", "BPE")
-    defaults = _OPTIONS.get(kind)
+    defaults = MODEL_OPTIONS.get(kind)
     if defaults is None:
         raise InputError(
-            f"{file.name} is not supported: it has a model of type {kind!r}; known are {', '.join(_OPTIONS)}"
+            f"{file.name} is not supported: it has a model of type {kind!r}; known are {', '.join(MODEL_OPTIONS)}"
         )
     for key in options:
         if key not in defaults and options[key] not in (None, False, ""):
