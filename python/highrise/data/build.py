@@ -85,7 +85,7 @@ def build_data(
         config=config,
         inputs=inputs,
         build=lambda out: build_dataset(
-            config, out, workers=workers, sources=sources, previous=folder if folder.exists() else None
+            config, out, workers=workers, sources=sources, inputs=inputs, previous=folder if folder.exists() else None
         ),
     )
 
@@ -97,6 +97,7 @@ def build_dataset(
     workers: int = 1,
     cache: Path | None = None,
     sources: list[Source] | None = None,
+    inputs: dict[str, str] | None = None,
     previous: Path | None = None,
 ) -> Counts:
     """Write `shards/`, `files.parquet` (what became of each file) and `DATACARD.md` into `out`; returns the counts.
@@ -104,10 +105,11 @@ def build_dataset(
     `workers` processes clean files and as many threads look for duplicates; the result does not depend on it. With 0
     all is done in this process, which a crash of a native parser then ends; otherwise the caller's script needs the
     usual `if __name__ == "__main__"` guard. What an earlier build in the folder `previous` found out is taken over.
+    `sources` and `inputs` are what the caller has opened and fingerprinted already.
     """
     sources = open_sources(config, cache=cache) if sources is None else sources
     earlier = Previous(previous)
-    inputs = _inputs(config, sources)
+    inputs = _inputs(config, sources) if inputs is None else inputs
     work = out / _WORK / fingerprint(config, rules(config), inputs, earlier.fingerprint)
     ledger, parts = _clean_all(sources, config, work, workers, earlier)
     cleaned = pa.concat_tables(

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from highrise.core.errors import InputError
 from highrise.core.files import atomic_write
 from highrise.core.progress import Progress
-from highrise.data.repeats import FrequentLines, LineCounter, Spans, cut, repeated_spans
+from highrise.data.repeats import FrequentLines, LineCounter, Places, Spans, cut, repeated_spans
 from highrise.data.tables import Batch, Table, kept_writer
 
 __all__ = ["cut_lines", "cut_spans"]
@@ -107,7 +107,7 @@ def _first(place: tuple[Any, ...]) -> Any:
     return place[0]
 
 
-def _write(table: Table, target: Path, batches: Iterable[tuple[Batch, Spans | FrequentLines]], rows: int) -> None:
+def _write(table: Table, target: Path, batches: Iterable[tuple[Batch, Places]], rows: int) -> None:
     """Write every row with what is left of its text."""
     with Progress("writing", unit="texts", total=rows) as progress, atomic_write(target) as file:
         write, finish = kept_writer(file, target, table)

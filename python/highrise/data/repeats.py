@@ -14,11 +14,11 @@ from highrise.core.errors import InputError
 from highrise.core.native import rust
 from highrise.data.columns import Texts, hand_over
 
-__all__ = ["FrequentLines", "LineCounter", "Spans", "cut", "frequent_lines", "repeated_spans"]
+__all__ = ["FrequentLines", "LineCounter", "Places", "Spans", "cut", "frequent_lines", "repeated_spans"]
 
 
-class Spans(msgspec.Struct, frozen=True, kw_only=True):
-    """Stretches that stood in the texts before; all (spans,), in the order of the texts, none overlapping another."""
+class Places(msgspec.Struct, frozen=True, kw_only=True):
+    """Stretches of texts; all (places,), in the order of the texts."""
 
     text: npt.NDArray[np.int64]
     """The text."""
@@ -26,33 +26,27 @@ class Spans(msgspec.Struct, frozen=True, kw_only=True):
     """First byte of its UTF-8 form."""
     end: npt.NDArray[np.int64]
     """The byte after the last."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in all of them."""
+        return int((self.end - self.start).sum())
+
+
+class Spans(Places, frozen=True, kw_only=True):
+    """Stretches that stood in the texts before, none overlapping another."""
+
     first_text: npt.NDArray[np.int64]
     """A text in which the longest part of it stood before."""
     first_start: npt.NDArray[np.int64]
     """The byte there at which that part begins."""
 
-    @property
-    def bytes(self) -> int:
-        """Bytes in all of them."""
-        return int((self.end - self.start).sum())
 
+class FrequentLines(Places, frozen=True, kw_only=True):
+    """Lines, each with its end of line, that stand in many texts."""
 
-class FrequentLines(msgspec.Struct, frozen=True, kw_only=True):
-    """Lines, each with its end of line, that stand in many texts; all (places,), in the order of the texts."""
-
-    text: npt.NDArray[np.int64]
-    """The text."""
-    start: npt.NDArray[np.int64]
-    """First byte of its UTF-8 form."""
-    end: npt.NDArray[np.int64]
-    """The byte after the last."""
     texts: npt.NDArray[np.int64]
     """In how many texts the line stands."""
-
-    @property
-    def bytes(self) -> int:
-        """Bytes in all of them."""
-        return int((self.end - self.start).sum())
 
 
 def repeated_spans(texts: Texts, *, min_bytes: int = 100) -> Spans:
@@ -116,7 +110,7 @@ def frequent_lines(
     return counter.find(texts, more_than=more_than)
 
 
-def cut(texts: Texts, found: Spans | FrequentLines) -> list[str] | list[bytes]:
+def cut(texts: Texts, found: Places) -> list[str] | list[bytes]:
     """The texts without what was found in them; str where the first text is str, else bytes."""
     try:
         left: list[bytes] = rust.data.cut(hand_over(texts), found.text, found.start, found.end)
