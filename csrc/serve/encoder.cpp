@@ -347,6 +347,7 @@ EncoderStatus Encoder::set_tensor(const char* name, const float* source, int64_t
     const BlockType type = kernels.wants_bfloats ? BlockType::BF16 : BlockType::F16;
     PackedMatrix matrix = plan_packed(kernels, type, rows, cols, WeightLimit::kStored, state_->arena);
     if (!matrix) return EncoderStatus::kNoMemory;
+    matrix.rounds_inputs = type == BlockType::BF16;
     std::vector<uint16_t> narrow(static_cast<size_t>(rows * cols));
     std::transform(source, source + rows * cols, narrow.begin(),
                    type == BlockType::BF16 ? float_to_bfloat : float_to_half);

@@ -131,7 +131,7 @@ inline void multiply_block(const uint16_t* inputs, int64_t stride, const uint16_
 int64_t many_scratch(int64_t) { return kWeightBytes + (kMaxManyInputs + kBlockInputs) * kSumStride * 4 + 128; }
 
 void multiply_many(const MultiplyTask& task, uint8_t* scratch) {
-  if (task.matrix->bits == 0 && task.matrix->kind != serve::FloatKind::BF16) return multiply(task);
+  if (task.matrix->bits == 0 && !task.matrix->rounds_inputs) return multiply(task);
   scratch += -reinterpret_cast<uintptr_t>(scratch) & 63;
   auto* weights = reinterpret_cast<uint16_t*>(scratch);
   auto* sums = reinterpret_cast<float*>(scratch + kWeightBytes);

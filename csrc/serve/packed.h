@@ -33,6 +33,7 @@ struct PackedMatrix {
   int scales_per_group = 1;
   bool has_minimum = false;
   FloatKind kind = FloatKind::F32;
+  bool rounds_inputs = false;  // of BF16 floats: products may round the inputs to bfloats too, where tiles are faster
   bool is_blocks = false;  // a tile is 16 rows of the file's own blocks, one after the other, and nothing below holds
   BlockType type = BlockType::F32;
   size_t tile_bytes = 0;

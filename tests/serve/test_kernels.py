@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from highrise.core.blocks import dequantise
@@ -80,6 +80,7 @@ def test_packing_keeps_stored_weights(kind: str) -> None:
     weights=st.sampled_from(["stored", "int8", "int6", "int5", "int4"]),
     seed=st.integers(0, 2**32 - 1),
 )
+@example(rows=1, cols=1, inputs=32, kind="BF16", weights="stored", seed=0)
 def test_product_of_any_shape(isa: str, rows: int, cols: int, inputs: int, kind: str, weights: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = rng.standard_normal((rows, cols)).astype(np.float32)
