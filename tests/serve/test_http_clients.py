@@ -49,21 +49,23 @@ def request_bytes(path: str = "/v1/completions", **fields: object) -> bytes:
 
 
 def nothing_leaks(backend: EngineBackend) -> None:
+    """Waits for the engine's thread and for the server's, which learns of the last outputs a little later."""
     deadline = time.monotonic() + 10
     while True:
-        stats = backend.runner.stats()
-        if not (stats.num_running or stats.num_waiting) and stats.num_free_pages == stats.num_pages:
+        stats, in_flight = backend.runner.stats(), backend._generation.in_flight
+        if not (stats.num_running or stats.num_waiting or in_flight) and stats.num_free_pages == stats.num_pages:
             break
-        assert time.monotonic() < deadline, stats
+        assert time.monotonic() < deadline, (stats, in_flight)
         time.sleep(0.02)
     assert backend.runner.alive
     backend.runner.engine.cache.check()
-    assert backend._generation.in_flight == 0
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_clients_that_leave_at_any_byte(url: str, backend: EngineBackend, stream: bool) -> None:
-    """While they send, and while they read."""
+def test_clients_that_leave_at_any_byte(
+    url: str, backend: EngineBackend, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While they send, and while they read; neither is a fault that an operator should be told of."""
     whole = request_bytes(stream=stream)
     random.seed(1)
     for _ in range(30):
@@ -74,6 +76,7 @@ def test_clients_that_leave_at_any_byte(url: str, backend: EngineBackend, stream
             connection.sendall(whole)
             connection.recv(random.randrange(1, 3000))
     nothing_leaks(backend)
+    assert [one for one in caplog.records if one.levelname == "ERROR"] == []
     assert HTTP.post(f"{url}/v1/completions", json={"prompt": "Hi"}).status_code == 200
 
 
@@ -148,13 +151,13 @@ def test_a_slow_but_living_stream_is_left_alone(url: str) -> None:
 def test_a_long_text_keeps_nobody_waiting(
     url: str, backend: EngineBackend, path: str, body: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = threading.Event()
+    begun, answered = threading.Event(), threading.Event()
 
     def slowly(function: Callable[..., Any]) -> Callable[..., Any]:
         def run(text: str, *rest: Any, **options: Any) -> Any:
             if len(text) > 50_000:
                 begun.set()
-                time.sleep(1)
+                assert answered.wait(20)
             return function(text, *rest, **options)
 
         return run
@@ -164,10 +167,10 @@ def test_a_long_text_keeps_nobody_waiting(
     asking = threading.Thread(target=lambda: httpx.post(f"{url}{path}", json=body, timeout=30))
     asking.start()
     assert begun.wait(10)
-    started = time.monotonic()
     assert HTTP.get(f"{url}/healthz").status_code == 200
-    assert time.monotonic() - started < 0.8
+    answered.set()
     asking.join(30)
+    assert not asking.is_alive()
 
 
 @pytest.mark.parametrize("size", [10 << 20, (32 << 20) + 1])

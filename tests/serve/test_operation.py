@@ -139,7 +139,6 @@ def test_sigterm_drains(seconds: float, delay: float, text: str) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         said = ""
-        started = time.monotonic()
         try:
             with httpx.stream("POST", f"{url}/v1/completions", json={"prompt": "a", "stream": True}) as answer:
                 for number, line in enumerate(answer.iter_lines()):
@@ -154,7 +153,6 @@ def test_sigterm_drains(seconds: float, delay: float, text: str) -> None:
         assert said == text
         assert server.wait(20) == 0
         assert "draining: 1 requests may finish" in server.stderr.read()
-        assert time.monotonic() - started < 15
 
 
 def test_an_answer_that_takes_too_long_ends_as_it_is() -> None:

@@ -27,7 +27,7 @@ from highrise.agent.loop import AgentEvent, AgentLoop, AgentRequest
 from highrise.agent.tools import Toolbox
 from highrise.serve.answers import EventStream, JsonAnswer, event, explain
 from highrise.serve.backend import Backend
-from highrise.serve.http import MAX_BODY, answer, error_handlers, request_id, serve_routes
+from highrise.serve.http import MAX_BODY, answer, body_of, error_handlers, request_id, serve_routes
 from highrise.serve.openapi import openapi_config, openapi_json, operation_with_body
 from highrise.serve.protocol import ApiError, decode, encode
 
@@ -85,7 +85,7 @@ def build_app(
         operation_class=operation_with_body(SearchRequest),
     )
     async def search(request: AnyRequest) -> ASGIApp:
-        wanted = decode(await request.body(), SearchRequest)
+        wanted = decode(await body_of(request), SearchRequest)
         if index is None:
             raise ApiError("There is no index to search; build one with `highrise build`.", status=404, code="no_index")
         if not 1 <= wanted.limit <= _MAX_HITS:
@@ -102,7 +102,7 @@ def build_app(
         operation_class=operation_with_body(AgentRequest),
     )
     async def agent(request: AnyRequest) -> ASGIApp:
-        wanted = decode(await request.body(), AgentRequest)
+        wanted = decode(await body_of(request), AgentRequest)
         if not wanted.messages:
             raise ApiError("'messages' is empty; there is nothing to answer.", param="messages")
         guard.refuse_input(question_of(wanted.messages))

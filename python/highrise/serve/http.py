@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 from litestar import Litestar, Request, Router, get, post
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
 from litestar.response import Response
 from litestar.types import ASGIApp, ExceptionHandlersMap
 
@@ -37,7 +37,7 @@ from highrise.serve.protocol import (
 from highrise.serve.response_stream import response_events
 from highrise.serve.responses import CHAT_NAMES, chat_of, complete
 
-__all__ = ["MAX_BODY", "error_handlers", "request_id", "serve_app", "serve_routes"]
+__all__ = ["MAX_BODY", "body_of", "error_handlers", "request_id", "serve_app", "serve_routes"]
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -52,6 +52,14 @@ def request_id(request: AnyRequest) -> str:
         known = given if 0 < len(given) <= 128 and given.isprintable() else f"req_{uuid.uuid4().hex}"
         request.scope["state"]["highrise_request_id"] = known
     return str(known)
+
+
+async def body_of(request: AnyRequest) -> bytes:
+    """The whole body; `DisconnectedError` when the client goes away while it sends."""
+    try:
+        return await request.body()
+    except InternalServerException as error:  # Litestar's word for it, and while it reads a body for nothing else
+        raise DisconnectedError from error
 
 
 async def answer(request: AnyRequest, work: Awaitable[object]) -> ASGIApp:
@@ -107,7 +115,7 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
         operation_class=operation_with_body(CompletionRequest),
     )
     async def completions(request: AnyRequest) -> ASGIApp:
-        wanted = decode(await request.body(), CompletionRequest)
+        wanted = decode(await body_of(request), CompletionRequest)
         if wanted.stream:
             return stream(request, await backend.stream_complete(wanted), keep_alive=keep_alive)
         return await answer(request, backend.complete(wanted))
@@ -119,7 +127,7 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
         operation_class=operation_with_body(ChatRequest),
     )
     async def chat(request: AnyRequest) -> ASGIApp:
-        wanted = decode(await request.body(), ChatRequest)
+        wanted = decode(await body_of(request), ChatRequest)
         if wanted.stream:
             return stream(request, await backend.stream_chat(wanted), keep_alive=keep_alive)
         return await answer(request, backend.chat(wanted))
@@ -131,7 +139,7 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
         operation_class=operation_with_body(ResponseRequest),
     )
     async def responses(request: AnyRequest) -> ASGIApp:
-        wanted = decode(await request.body(), ResponseRequest)
+        wanted = decode(await body_of(request), ResponseRequest)
         asked = chat_of(wanted)
         try:
             if wanted.stream:
@@ -148,7 +156,7 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
         operation_class=operation_with_body(EmbeddingRequest),
     )
     async def embeddings(request: AnyRequest) -> ASGIApp:
-        return await answer(request, backend.embed(decode(await request.body(), EmbeddingRequest)))
+        return await answer(request, backend.embed(decode(await body_of(request), EmbeddingRequest)))
 
     @post(
         "/infill",
@@ -157,7 +165,7 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
         operation_class=operation_with_body(InfillRequest),
     )
     async def infill(request: AnyRequest) -> ASGIApp:
-        wanted = decode(await request.body(), InfillRequest)
+        wanted = decode(await body_of(request), InfillRequest)
         if wanted.stream:
             return stream(request, await backend.stream_infill(wanted), keep_alive=keep_alive, done=False)
         if (wanted.n_cmpl or 1) > 1:
@@ -171,7 +179,7 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
         operation_class=operation_with_body(TokenizeRequest),
     )
     async def tokenize(request: AnyRequest) -> ASGIApp:
-        return await answer(request, backend.tokenize(decode(await request.body(), TokenizeRequest)))
+        return await answer(request, backend.tokenize(decode(await body_of(request), TokenizeRequest)))
 
     @post(
         "/detokenize",
@@ -180,7 +188,7 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
         operation_class=operation_with_body(DetokenizeRequest),
     )
     async def detokenize(request: AnyRequest) -> ASGIApp:
-        return await answer(request, backend.detokenize(decode(await request.body(), DetokenizeRequest)))
+        return await answer(request, backend.detokenize(decode(await body_of(request), DetokenizeRequest)))
 
     @get(["/healthz", "/health"], summary="Whether requests can be answered", tags=["operation"])
     async def healthz() -> ASGIApp:
