@@ -127,15 +127,16 @@ def spark() -> Iterator[Any]:
     for key, value in {
         "spark.sql.shuffle.partitions": "2",
         "spark.ui.enabled": "false",
-        "spark.pyspark.python": sys.executable,  # else the workers are whatever python3 the path has
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
     }.items():
         builder = builder.config(key, value)
-    session = builder.getOrCreate()
-    yield session
-    session.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYSPARK_PYTHON", sys.executable)  # else the workers are whatever python3 the path has
+        session = builder.getOrCreate()
+        yield session
+        session.stop()
 
 
 @pytest.mark.slow

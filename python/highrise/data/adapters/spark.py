@@ -1,7 +1,7 @@
 """Floor 2, adapter of Spark: near-duplicates of a Spark DataFrame.
 
 Parts meet by `cogroup`, Arrow tables go through the same native functions as on one machine. Needs Spark 4 with Java
-17 or later, and Highrise in the Python of the workers (`spark.pyspark.python`).
+17 or later, and Highrise in the Python of the workers (`PYSPARK_PYTHON`).
 """
 
 from __future__ import annotations
