@@ -7,6 +7,7 @@ import random
 import sysconfig
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 from highrise.core.native import rust
 from highrise.data.duplicates import settings
@@ -72,23 +73,41 @@ def similarity(left: int, right: int) -> float:
     return exact
 
 
-def recall_and_precision(labels: list[int]) -> tuple[float, float, float]:
-    """Of the pairs at 0.85 or more, the share found; of the co-clustered pairs, the shares truly at 0.7 or more, and at
-    0.8 or more."""
+class Judged(NamedTuple):
+    """Shares by which labels are judged, each in [0, 1]."""
+
+    recall: float
+    """Of the pairs whose exact similarity is 0.85 or more, those found."""
+    equal: float
+    """Of the pairs of equal texts, those found."""
+    wrong: float
+    """Of the pairs in one cluster, those whose exact similarity is below 0.7."""
+    good: float
+    """Of the pairs in one cluster, those whose exact similarity is 0.8 or more."""
+
+
+def judge(labels: list[int]) -> Judged:
+    """Compare labels with the exact similarity of all pairs inside a family and inside a cluster."""
+    texts, _ = corpus()
     wanted = [pair for pair, found in true_pairs().items() if found >= THRESHOLD + 0.05]
-    recall = sum(labels[i] == labels[j] for i, j in wanted) / len(wanted)
+    equal = [(i, j) for i, j in wanted if texts[i] == texts[j]]
     clusters: dict[int, list[int]] = defaultdict(list)
     for index, label in enumerate(labels):
         clusters[label].append(index)
-    joined = near = good = 0
+    joined = wrong = good = 0
     for members in clusters.values():
         for i in range(len(members)):
             for j in range(i):
                 found = similarity(members[j], members[i])
                 joined += 1
-                near += found >= THRESHOLD - 0.1
+                wrong += found < THRESHOLD - 0.1
                 good += found >= THRESHOLD
-    return recall, near / joined, good / joined
+    return Judged(
+        recall=sum(labels[i] == labels[j] for i, j in wanted) / len(wanted),
+        equal=sum(labels[i] == labels[j] for i, j in equal) / len(equal),
+        wrong=wrong / joined,
+        good=good / joined,
+    )
 
 
 def synthetic(count: int) -> list[str]:
