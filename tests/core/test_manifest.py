@@ -137,3 +137,11 @@ def test_a_manifest_below_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot read .*file/manifest\.json: Not a directory"):
         read_manifest(tmp_path / "file")
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    target = tmp_path / "taken" / "inside.json"
+    with pytest.raises(InputError, match=f"failed while writing {target}: "), atomic_write(target):
+        pass
+    assert (tmp_path / "taken").read_text() == "a file"
