@@ -25,7 +25,7 @@ from highrise.data.extract import extract
 from highrise.data.malware import is_obfuscated
 from highrise.data.personal import redact_personal
 from highrise.data.prose import is_poor_prose, is_repetitive
-from highrise.data.quality import comment_share, quality, quality_parts
+from highrise.data.quality import comment_share, quality, quality_parts, sample_signals
 from highrise.data.secrets import redact
 
 __all__ = ["CLEAN_SCHEMA", "Job", "Record", "clean_bytes", "clean_jobs", "content_key", "new_record", "rules"]
@@ -180,7 +180,8 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
     if problem is not None:
         record.reason, record.detail = "broken", problem
         return
-    commented = comment_share(record.language, text)
+    signals = sample_signals(text)
+    commented = comment_share(record.language, text, signals)
     if (objection := filters.is_commentary(record.language, commented, config.cleaning)) is not None:
         record.reason, record.detail = "commentary", objection
         return
@@ -201,7 +202,9 @@ def clean_bytes(record: Record, data: bytes, config: DataConfig) -> None:
     text = _redact(record, text, config)
     record.text = text
     record.sha256 = hashlib.sha256(text.encode()).hexdigest()
-    parts = quality_parts(record.language, text, error_share=errors, commented=commented)
+    if record.redactions != "{}":
+        signals = sample_signals(text)
+    parts = quality_parts(record.language, text, error_share=errors, commented=commented, found=signals)
     _score(record, parts, config)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
+from highrise.core.native import rust
 from highrise.data.config import CleaningConfig
+from highrise.data.gates import Gates
 from highrise.data.languages import CODE, DATA
 
 __all__ = [
@@ -107,11 +109,10 @@ def is_minified(language: str, text: str, config: CleaningConfig) -> str | None:
     """Whether a code file's longest line or mean line is longer than a person writes."""
     if language not in CODE:
         return None
-    lines = text.splitlines()
-    longest = max(map(len, lines), default=0)
+    lines, longest, _ = rust.data.shape_of(text)
     if longest > config.max_line_length:
         return f"a line of {longest} characters"
-    mean = len(text) / max(len(lines), 1)
+    mean = len(text) / max(lines, 1)
     return f"lines of {mean:.0f} characters on average" if mean > config.max_mean_line_length else None
 
 
@@ -135,18 +136,15 @@ def is_data(language: str, text: str, config: CleaningConfig) -> str | None:
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{64,}={0,2}(?:\n[A-Za-z0-9+/]{40,}={0,2})*")
 _HEX = re.compile(r"(?:(?:0x|\\x)[0-9a-fA-F]{2}[, \n]{0,8}){16,}")
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4}){8,}")
+_ENCODED = (_BASE64, _HEX, _ESCAPES)
+_ENCODED_GATES = Gates(_ENCODED)
 
 
 def is_encoded(language: str, text: str, config: CleaningConfig) -> str | None:
     """Whether a text is mostly, or a code file in one run, bytes written as base-64, hex or escapes (The Stack v2)."""
     total = longest = 0
-    patterns = (
-        (_BASE64, max(map(len, text.split()), default=0) >= 64),
-        (_HEX, text.count("0x") + text.count("\\x") >= 16),
-        (_ESCAPES, text.count("\\u") >= 8),
-    )
-    for pattern, possible in patterns:
-        for match in pattern.finditer(text) if possible else ():
+    for number in _ENCODED_GATES.open(text):
+        for match in _ENCODED[number].finditer(text):
             size = match.end() - match.start()
             total, longest = total + size, max(longest, size)
     if total > config.max_encoded_share * len(text):

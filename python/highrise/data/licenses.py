@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from highrise.data.gates import Gates
+
 __all__ = ["UNKNOWN", "RepositoryLicenses", "file_license", "is_allowed", "is_license_file", "text_license"]
 
 UNKNOWN = "unknown"
@@ -100,13 +102,13 @@ def text_license(text: str) -> str:
     return UNKNOWN
 
 
-_HINT = re.compile(r"licen[cs]|spdx|redistribution|permission|copyright", re.I)
+_HINT = Gates([r"(?i)licen[cs]|spdx|redistribution|permission|copyright"])
 
 
 def file_license(text: str) -> str:
     """The licence that a file's first 4 KiB state; `UNKNOWN` when they state none."""
     head = text[:_HEADER]
-    if not _HINT.search(head):
+    if not _HINT.open(head):
         return UNKNOWN
     comment = _comments(head)
     if (identifier := text_license(comment)) != UNKNOWN:

@@ -8,11 +8,12 @@ filters.
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from highrise.data.filters import count_letters
+from highrise.core.native import rust
 from highrise.data.languages import CODE, PROSE
 
-__all__ = ["WEIGHTS", "comment_share", "quality", "quality_parts"]
+__all__ = ["WEIGHTS", "comment_share", "quality", "quality_parts", "sample_signals"]
 
 WEIGHTS = {
     "length": 1.0,
@@ -27,13 +28,11 @@ WEIGHTS = {
     "lint": 1.0,
 }
 
-_LINE_COMMENT = re.compile(r"^\s*(?:#(?!!)|//|/\*|\*[ /]|--\s|;|%)", re.M)
 _DOCSTRING = re.compile(r'^[ \t]*[rRuU]?("""|\'\'\')(.*?)\1', re.M | re.S)
-_NAME = re.compile(r"\b[A-Za-z_][A-Za-z_0-9]{0,63}\b")
-_PUBLIC = re.compile(r"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+[A-Za-z]", re.M)
 _DOCUMENTED = re.compile(r":[ \t]*(?:#[^\n]*)?\n[ \t]+[rRuU]?(?:\"\"\"|''')")
-_DEEP = re.compile(r"^(?: {24}|\t{6})[ \t]*\S", re.M)
 _SAMPLE = 20_000
+Signals = Any
+"""The native counts of `rust/data/src/signals.rs` (no stubs)."""
 
 
 def _band(value: float, low: float, good_low: float, good_high: float, high: float) -> float:
@@ -45,44 +44,53 @@ def _band(value: float, low: float, good_low: float, good_high: float, high: flo
     return max(0.0, (high - value) / (high - good_high)) if high > good_high else 0.0
 
 
-def comment_share(language: str, text: str) -> float:
-    """Share of the characters of a code file that stand in comments and docstrings, from the first 20,000."""
+def comment_share(language: str, text: str, found: Signals | None = None) -> float:
+    """Share of the characters of a code file that stand in comments and docstrings, from the first 20,000; `found` are
+    their signals, if they were asked for already.
+    """
     sample = text[:_SAMPLE]
-    lines = sample.split("\n")
-    solid = max(sum(len(line.strip()) for line in lines), 1)
+    found = rust.data.signals_of(sample) if found is None else found
     documented = _DOCSTRING.finditer(sample) if language == "python" else ()
-    commented = sum(len(line.strip()) for match in documented for line in match[2].split("\n"))
-    commented += sum(len(line.strip()) for line in lines if _LINE_COMMENT.match(line))
-    return min(1.0, commented / solid)
+    inside = sum(sum(map(len, map(str.strip, match[2].split("\n")))) for match in documented)
+    share: float = (inside + found.commented) / max(found.solid, 1)
+    return min(1.0, share)
+
+
+def sample_signals(text: str) -> Signals:
+    """What the native module counts in the first 20,000 characters, all that the score looks at."""
+    found: Signals = rust.data.signals_of(text[:_SAMPLE])
+    return found
 
 
 def quality_parts(
-    language: str, text: str, *, error_share: float = 0.0, commented: float | None = None
+    language: str,
+    text: str,
+    *,
+    error_share: float = 0.0,
+    commented: float | None = None,
+    found: Signals | None = None,
 ) -> dict[str, float]:
     """The parts of the score. Only the first 20,000 characters are looked at; `error_share` is the parser's,
-    `commented` what `comment_share` said, if it was asked already.
+    `commented` what `comment_share` and `found` what `sample_signals` said, if they were asked already.
     """
-    sample = text[:_SAMPLE]
-    lines = [line.strip() for line in sample.split("\n")]
-    filled = [line for line in lines if line]
-    solid = max(sum(map(len, filled)), 1)
-    mean = solid / max(len(filled), 1)
-    letters = count_letters(sample) / solid
+    found = sample_signals(text) if found is None else found
+    filled = max(found.filled, 1)
+    prose = language in PROSE
     parts = {
-        "length": _band(len(filled), 0, 20, 1_000, 10_000),
-        "lines": _band(mean, 2, 15, 50 if language not in PROSE else 400, 140 if language not in PROSE else 2_000),
-        "letters": _band(letters, 0.2, 0.5, 0.95, 1.05),
-        "unique": _band(len(set(filled)) / max(len(filled), 1), 0.3, 0.85, 1, 1),
+        "length": _band(found.filled, 0, 20, 1_000, 10_000),
+        "lines": _band(max(found.solid, 1) / filled, 2, 15, 400 if prose else 50, 2_000 if prose else 140),
+        "letters": _band(found.letters / max(found.solid, 1), 0.2, 0.5, 0.95, 1.05),
+        "unique": _band(found.unique / filled, 0.3, 0.85, 1, 1),
     }
     if language in CODE:
-        share = comment_share(language, sample) if commented is None else commented
+        share = comment_share(language, text, found) if commented is None else commented
         parts["comments"] = _band(share, -0.05, 0.1, 0.45, 0.95)
-        names = set(_NAME.findall(sample))
-        parts["names"] = _band(sum(map(len, names)) / max(len(names), 1), 2, 6, 12, 30)
-        parts["nesting"] = _band(len(_DEEP.findall(sample)) / max(len(filled), 1), -1, 0, 0.15, 0.8)
+        parts["names"] = _band(found.name_letters / max(found.names, 1), 2, 6, 12, 30)
+        parts["nesting"] = _band(found.deep / filled, -1, 0, 0.15, 0.8)
         parts["syntax"] = _band(error_share, -1, 0, 0, 0.2)
-    if language == "python" and (public := len(_PUBLIC.findall(sample))):
-        parts["docstrings"] = _band(len(_DOCUMENTED.findall(sample)) / public, -0.25, 0.75, 1_000, 1_001)
+    if language == "python" and found.definitions:
+        documented = len(_DOCUMENTED.findall(text[:_SAMPLE]))
+        parts["docstrings"] = _band(documented / found.definitions, -0.25, 0.75, 1_000, 1_001)
     return {name: round(value, 3) for name, value in parts.items()}
 
 

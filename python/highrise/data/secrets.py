@@ -12,6 +12,7 @@ import math
 import re
 from collections import Counter
 
+from highrise.data.gates import Gates
 from highrise.data.lines import sub_on_lines
 
 __all__ = ["RULES", "redact", "shannon_entropy"]
@@ -56,6 +57,12 @@ _ASSIGNMENT = re.compile(
     """,
     re.M,
 )
+_ASSIGNMENT_GATE = (
+    r"(?i)(?:secret|token|passw(?:or)?d|passwd|credential|(?:api|access|auth|private|client|encryption)[_-]?key)"
+    r"[\w\x80-\xff-]*[\"']?\]?[\s\x1c-\x1f\x80-\xff]*(?:=|:|,)[=>\s\x1c-\x1f\x80-\xff]*"
+    r"(?:[\"'`][A-Za-z0-9+/=_.~!@#$^&*-]{12}|[A-Za-z0-9+/=_-]{20})"
+)
+_GATES = Gates([*(pattern for _, _, pattern in RULES), _ASSIGNMENT_GATE])
 _ASSIGNMENT_HINTS = (
     *("secret", "token", "passw", "credential", "_key", "-key"),
     *("apikey", "accesskey", "authkey", "privatekey", "clientkey", "encryptionkey"),
@@ -95,13 +102,15 @@ def shannon_entropy(value: str) -> float:
 def redact(text: str) -> tuple[str, dict[str, int]]:
     """The text with every secret replaced by REDACTED_KIND, and how many of each kind there were."""
     found: Counter[str] = Counter()
-    for kind, hints, pattern in RULES:
-        if any(hint in text for hint in hints):
+    possible = frozenset(_GATES.open(text))
+    for number, (kind, _, pattern) in enumerate(RULES):
+        if number in possible:
             text = pattern.sub(lambda match, kind=kind: _replace(match, kind, found), text)  # type: ignore[misc]
     if "PRIVATE KEY" in text:
         text = _redact_keys(text, found)
-    replace = functools.partial(_redact_value, found=found)
-    text = sub_on_lines(_ASSIGNMENT, replace, text, _ASSIGNMENT_HINTS, lowered=text.lower(), following=1)
+    if len(RULES) in possible or found:
+        replace = functools.partial(_redact_value, found=found)
+        text = sub_on_lines(_ASSIGNMENT, replace, text, _ASSIGNMENT_HINTS, lowered=text.lower(), following=1)
     return text, {kind: count for kind, count in found.items() if count}
 
 

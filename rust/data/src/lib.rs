@@ -3,7 +3,7 @@
 //! `words` cuts bytes into word hashes, `reading` rolls them into shingles, `sketch` makes a MinHash signature of those, `bands`
 //! finds candidate pairs, `compare` looks at as few of them as decide, `check` and `jaccard` compare borderline ones exactly, `union` joins,
 //! `cap` cuts what closure joined too far, `exact` finds equal texts, `cluster` is the whole way at once and `index` the same in batches
-//! that can be kept (`store`). `spill` is the same again in files, for more than memory holds (`sorted`, `record`). `rows` says where signatures lie. `partition` has the steps for one of many machines, `spans` and `lines` find what repeats inside texts. Each has a slow twin in `tests/reference/minhash.py`.
+//! that can be kept (`store`). `spill` is the same again in files, for more than memory holds (`sorted`, `record`). `rows` says where signatures lie. `partition` has the steps for one of many machines, `spans` and `lines` find what repeats inside texts, `signals` measures one text and `gates` says which patterns it may match. Each has a slow twin in `tests/reference/minhash.py`.
 
 pub mod bands;
 pub mod cap;
@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod compare;
 pub mod error;
 pub mod exact;
+pub mod gates;
 pub mod hash;
 pub mod index;
 pub mod jaccard;
@@ -22,6 +23,7 @@ pub mod partition;
 pub mod reading;
 pub mod record;
 pub mod rows;
+pub mod signals;
 pub mod sketch;
 pub mod sorted;
 pub mod spans;

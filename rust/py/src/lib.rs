@@ -6,6 +6,7 @@
 mod data;
 mod data_index;
 mod data_partition;
+mod data_signals;
 mod data_spans;
 mod data_spill;
 mod data_texts;
