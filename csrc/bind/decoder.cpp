@@ -102,8 +102,7 @@ void set_tensor(Decoder& decoder, const std::string& name, const py::array& raw,
   BlockType type;
   WeightLimit limit;
   if (!serve::block_type_of(type_name.c_str(), &type)) {
-    throw py::value_error(name + " is of type \"" + type_name +
-                          "\"; known are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K");
+    throw py::value_error(name + " is of type \"" + type_name + "\"; known are " + serve::block_type_names());
   }
   if (!serve::weight_limit_of(weights.c_str(), &limit)) {
     throw py::value_error("weights is \"" + weights + "\"; it must be stored, int8, int6, int5 or int4");

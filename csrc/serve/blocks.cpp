@@ -1,6 +1,7 @@
 #include "serve/blocks.h"
 
 #include <cstring>
+#include <string>
 
 #include "common/half.h"
 
@@ -24,9 +25,13 @@ constexpr Entry kTable[] = {
     {"Q5_0", 32, 22, {5, 32, false}},
     {"Q5_1", 32, 24, {5, 32, true}},
     {"Q8_0", 32, 34, {8, 32, false}},
+    {"Q2_K", 256, 84, {4, 16, true}},
+    {"Q3_K", 256, 110, {4, 16, false}},
     {"Q4_K", 256, 144, {4, 32, true}},
     {"Q5_K", 256, 176, {5, 32, true}},
     {"Q6_K", 256, 210, {6, 16, false}},
+    {"IQ4_NL", 32, 18, {8, 32, false}},
+    {"IQ4_XS", 256, 136, {8, 32, false}},
 };
 
 const Entry& entry(BlockType type) { return kTable[static_cast<int>(type)]; }
@@ -78,6 +83,51 @@ void read_k_scales(const uint8_t* block, float* scales, float* minima) {
   }
 }
 
+// 16 sub-blocks of 16: two bits a code with 4-bit scales and minima.
+void read_q2_k(const uint8_t* block, uint8_t* codes, float* scales, float* minima) {
+  const float scale_unit = read_half(block + 80), minimum_unit = read_half(block + 82);
+  for (int i = 0; i < 256; ++i) {
+    codes[i] = static_cast<uint8_t>(block[16 + i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3);
+  }
+  for (int group = 0; group < 16; ++group) {
+    scales[group] = scale_unit * static_cast<float>(block[group] & 0x0f);
+    minima[group] = -minimum_unit * static_cast<float>(block[group] >> 4);
+  }
+}
+
+// Three bits a code around 4 with 6-bit scales around 32; four bits hold them around 8.
+void read_q3_k(const uint8_t* block, uint8_t* codes, float* scales) {
+  const float unit = read_half(block + 108);
+  for (int i = 0; i < 256; ++i) {
+    const int low = block[32 + i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3, high = block[i % 32] >> (i / 32) & 1;
+    codes[i] = static_cast<uint8_t>(4 + (low | high << 2));
+  }
+  for (int group = 0; group < 16; ++group) {
+    const int low = block[96 + group % 8] >> (group / 8 * 4) & 0x0f,
+              high = block[104 + group % 4] >> (group / 4 * 2) & 3;
+    scales[group] = unit * static_cast<float>((low | high << 4) - 32);
+  }
+}
+
+// The sixteen values of IQ4 lie unevenly; as bytes around 128 they are exact.
+void read_uneven(const uint8_t* packed, uint8_t* codes) {
+  constexpr uint8_t kValues[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+  for (int i = 0; i < 16; ++i) {
+    codes[i] = kValues[packed[i] & 0x0f];
+    codes[i + 16] = kValues[packed[i] >> 4];
+  }
+}
+
+void read_iq4_xs(const uint8_t* block, uint8_t* codes, float* scales) {
+  const float unit = read_half(block);
+  const int high = read_u16(block + 2);
+  for (int group = 0; group < 8; ++group) {
+    const int low = block[4 + group / 2] >> (group % 2 * 4) & 0x0f;
+    scales[group] = unit * static_cast<float>((low | (high >> (2 * group) & 3) << 4) - 32);
+    read_uneven(block + 8 + 16 * group, codes + 32 * group);
+  }
+}
+
 void read_q6_k(const uint8_t* block, uint8_t* codes, float* scales) {
   const uint8_t* low = block;
   const uint8_t* high = block + 128;
@@ -122,6 +172,19 @@ void read_block(BlockType type, const uint8_t* block, uint8_t* codes, float* sca
       scales[0] = read_half(block);
       for (int i = 0; i < 32; ++i) codes[i] = block[2 + i] ^ 0x80;
       return;
+    case BlockType::Q2_K:
+      read_q2_k(block, codes, scales, minima);
+      return;
+    case BlockType::Q3_K:
+      read_q3_k(block, codes, scales);
+      return;
+    case BlockType::IQ4_NL:
+      scales[0] = read_half(block);
+      read_uneven(block + 2, codes);
+      return;
+    case BlockType::IQ4_XS:
+      read_iq4_xs(block, codes, scales);
+      return;
     case BlockType::Q4_K:
       read_k_scales(block, scales, minima);
       for (int pair = 0; pair < 4; ++pair) split_nibbles(block + 16 + pair * 32, 32, codes + pair * 64);
@@ -164,6 +227,15 @@ bool block_type_of(const char* name, BlockType* type) {
     }
   }
   return false;
+}
+
+const char* block_type_names() {
+  static const std::string names = [] {
+    std::string all;
+    for (const Entry& one : kTable) all += (all.empty() ? "" : ", ") + std::string(one.name);
+    return all;
+  }();
+  return names.c_str();
 }
 
 const char* block_type_name(BlockType type) { return entry(type).name; }

@@ -6,11 +6,13 @@
 
 namespace highrise::serve {
 
-enum class BlockType { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K };
+enum class BlockType { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS };
 
 // False for a name that is none of the above.
 bool block_type_of(const char* name, BlockType* type);
 const char* block_type_name(BlockType type);
+// All names, separated by commas.
+const char* block_type_names();
 // Weights in one block (1 for floats) and bytes of it.
 int block_weights(BlockType type);
 int block_bytes(BlockType type);

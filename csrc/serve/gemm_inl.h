@@ -186,10 +186,16 @@ void multiply_tile(const PackedMatrix& matrix, const uint8_t* tile, const Activa
         }
       }
       if constexpr (HasMinimum) {
-        const F minimum = load_half(minima);
+        for (int part = 0; part < Parts; ++part) {
+          const F minimum = load_half(minima + part * kTileRows);
+          for (int t = 0; t < T; ++t) {
+            const int64_t at = t * inputs.groups + group;
+            const int32_t of_codes = Parts == 2 ? part_sums[2 * at + part] : sums[at];
+            total[t] = fma(minimum, set1(input_scales[at] * static_cast<float>(of_codes)), total[t]);
+          }
+        }
         for (int t = 0; t < T; ++t) {
           const int64_t at = t * inputs.groups + group;
-          total[t] = fma(minimum, set1(input_scales[at] * static_cast<float>(sums[at])), total[t]);
           // eight bits were made signed on the way where kMiddle is 0: give back 128 codes' worth
           if constexpr (Bits == 8 && kMiddle<8> == 0) {
             const F scale = load_half(scales);
@@ -199,7 +205,7 @@ void multiply_tile(const PackedMatrix& matrix, const uint8_t* tile, const Activa
       }
       group_codes += kGroupBytes;
       scales += Parts * kTileRows;
-      minima += kTileRows;
+      minima += Parts * kTileRows;
     }
     for (int t = 0; t < T; ++t) store(out + t * kTileRows + slice * kLanes, total[t]);
   }
@@ -243,6 +249,10 @@ HIGHRISE_INLINE void multiply_any(const PackedMatrix& matrix, const uint8_t* til
       return multiply_tile<4, 1, false, T>(matrix, tile, inputs, first, out);
     case 41:
       return multiply_tile<4, 1, true, T>(matrix, tile, inputs, first, out);
+    case 42:
+      return multiply_tile<4, 2, false, T>(matrix, tile, inputs, first, out);
+    case 43:
+      return multiply_tile<4, 2, true, T>(matrix, tile, inputs, first, out);
     case 50:
       return multiply_tile<5, 1, false, T>(matrix, tile, inputs, first, out);
     case 51:

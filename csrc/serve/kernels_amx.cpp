@@ -60,7 +60,7 @@ HIGHRISE_INLINE void widen_groups(const PackedMatrix& matrix, const uint8_t* til
     F scale[Parts], minimum[Parts];
     for (int part = 0; part < Parts; ++part) {
       scale[part] = load_half(scales + (group * Parts + part) * kTileRows);
-      minimum[part] = HasMinimum ? load_half(minima + group * kTileRows)
+      minimum[part] = HasMinimum ? load_half(minima + (group * Parts + part) * kTileRows)
                                  : mul(scale[part], set1(-static_cast<float>(1 << (Bits - 1))));
     }
     unroll<8>([&](auto step) HIGHRISE_LAMBDA_INLINE {
@@ -83,6 +83,10 @@ inline void widen_any(const PackedMatrix& matrix, const uint8_t* tile, int64_t f
       return widen_groups<4, 1, false>(matrix, tile, first, count, out);
     case 41:
       return widen_groups<4, 1, true>(matrix, tile, first, count, out);
+    case 42:
+      return widen_groups<4, 2, false>(matrix, tile, first, count, out);
+    case 43:
+      return widen_groups<4, 2, true>(matrix, tile, first, count, out);
     case 50:
       return widen_groups<5, 1, false>(matrix, tile, first, count, out);
     case 51:

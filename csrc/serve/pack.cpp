@@ -87,12 +87,10 @@ void put_tile(PackedMatrix& matrix, int64_t tile, const TileSource& source) {
     fold_units(units, matrix.bits, matrix.tile(tile) + static_cast<size_t>(group) * matrix.group_bytes());
     for (int r = 0; r < kTileRows; ++r) {
       const float* scales = source.scales.data() + r * scales_a_row + group * parts;
+      const float* minima = source.minima.data() + r * scales_a_row + group * parts;
       for (int part = 0; part < parts; ++part) {
         tile_scales[(group * parts + part) * kTileRows + r] = float_to_half(scales[part]);
-      }
-      if (matrix.has_minimum) {
-        tile_minima[group * kTileRows + r] =
-            float_to_half(source.minima[static_cast<size_t>(r * scales_a_row + group)]);
+        if (matrix.has_minimum) tile_minima[(group * parts + part) * kTileRows + r] = float_to_half(minima[part]);
       }
     }
   }
@@ -147,8 +145,8 @@ PackedMatrix plan_packed(const Kernels& kernels, BlockType type, int64_t rows, i
     matrix.has_minimum = stored && code_form(type).has_minimum;
     const auto groups = static_cast<size_t>(matrix.groups);
     matrix.scales_offset = groups * matrix.group_bytes();
-    const size_t scale_bytes = groups * kTileRows * 2;
-    matrix.minima_offset = matrix.scales_offset + scale_bytes * static_cast<size_t>(matrix.scales_per_group);
+    const size_t scale_bytes = groups * kTileRows * 2 * static_cast<size_t>(matrix.scales_per_group);
+    matrix.minima_offset = matrix.scales_offset + scale_bytes;
     matrix.tile_bytes = round_up(matrix.minima_offset + (matrix.has_minimum ? scale_bytes : 0), 64);
   }
   matrix.data = arena.allocate(matrix.bytes());
@@ -213,10 +211,10 @@ void read_packed_row(const PackedMatrix& matrix, int64_t row, float* out) {
     const int64_t group = column / kGroup;
     const int i = static_cast<int>(column % kGroup), part = i * matrix.scales_per_group / kGroup;
     const uint8_t* codes = tile + static_cast<size_t>(group) * matrix.group_bytes();
-    const float scale = half_to_float(scales[(group * matrix.scales_per_group + part) * kTileRows + r]);
+    const int64_t at = (group * matrix.scales_per_group + part) * kTileRows + r;
+    const float scale = half_to_float(scales[at]);
     const auto code = static_cast<float>(get_code(codes, matrix.bits, i / 4, 4 * r + i % 4));
-    out[column] =
-        matrix.has_minimum ? scale * code + half_to_float(minima[group * kTileRows + r]) : scale * (code - middle);
+    out[column] = matrix.has_minimum ? scale * code + half_to_float(minima[at]) : scale * (code - middle);
   }
 }
 

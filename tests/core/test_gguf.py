@@ -24,7 +24,8 @@ def random_blocks(kind: str, count: int, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     raw = generator.integers(0, 256, size=(count, block.num_bytes), dtype=np.uint8)
     places = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0]}
-    places |= {"Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "F16": [0], "BF16": [0]}
+    places |= {"Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "F16": [0], "BF16": [0]}
+    places |= {"IQ4_NL": [0], "IQ4_XS": [0]}
     for at in places.get(kind, []):
         raw[:, at : at + 2] = generator.choice(SOME_FLOAT16, size=count).view(np.uint8).reshape(-1, 2)
     if kind == "F32":

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from highrise.core.blocks import dequantise
+from highrise.core.blocks import BLOCKS, dequantise
 from highrise.core.native import csrc
 from tests.reference import attention, decoder, quant
 from tests.serve.isas import AVAILABLE, each_isa
 
-BLOCK_BYTES = {"Q4_0": 18, "Q4_1": 20, "Q5_0": 22, "Q5_1": 24, "Q8_0": 34, "Q4_K": 144, "Q5_K": 176, "Q6_K": 210}
-BLOCK_WEIGHTS = {name: 256 if name.endswith("K") else 32 for name in BLOCK_BYTES}
+BLOCK_BYTES = {name: block.num_bytes for name, block in BLOCKS.items() if block.weights > 1}
+BLOCK_WEIGHTS = {name: BLOCKS[name].weights for name in BLOCK_BYTES}
 # Bytes at which a block's half-precision scales (and minima) begin.
 HALVES = {
     "Q4_0": (0,),
@@ -21,9 +21,13 @@ HALVES = {
     "Q5_0": (0,),
     "Q5_1": (0, 2),
     "Q8_0": (0,),
+    "Q2_K": (80, 82),
+    "Q3_K": (108,),
     "Q4_K": (0, 2),
     "Q5_K": (0, 2),
     "Q6_K": (208,),
+    "IQ4_NL": (0,),
+    "IQ4_XS": (0,),
 }
 
 
@@ -66,7 +70,7 @@ def test_packing_keeps_stored_weights(kind: str) -> None:
     raw = random_blocks(rng, kind, 19, 256)
     weights = dequantise(raw, kind).reshape(19, 256)
     unpacked = csrc.PackedMatrix(raw, kind, 19, 256).unpack()
-    exact = kind in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
+    exact = kind in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
     np.testing.assert_allclose(unpacked, weights, rtol=0 if exact else 2e-3, atol=2e-6 if exact else 2e-3)
 
 
@@ -133,7 +137,7 @@ def test_activation_codes(isa: str, rows: int, cols: int, scale: float, seed: in
 @each_isa
 def test_extreme_codes_do_not_saturate(isa: str) -> None:
     """Largest codes times largest inputs of one sign: where 16-bit sums would overflow first."""
-    for kind, high in (("Q4_0", 0xFF), ("Q5_0", 0xFF), ("Q8_0", 0x7F), ("Q8_0", 0x80), ("Q6_K", 0xFF)):
+    for kind, high in (("Q4_0", 0xFF), ("Q5_0", 0xFF), ("Q8_0", 0x7F), ("Q8_0", 0x80), ("Q6_K", 0xFF), ("Q2_K", 0xFF), ("Q3_K", 0xFF), ("IQ4_NL", 0)):
         cols, rows = 256, 16
         count = rows * cols // BLOCK_WEIGHTS[kind]
         blocks = np.full((count, BLOCK_BYTES[kind]), high, np.uint8)

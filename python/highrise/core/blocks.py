@@ -34,9 +34,13 @@ BLOCKS: dict[str, Block] = {
     "Q5_0": Block(32, 22),
     "Q5_1": Block(32, 24),
     "Q8_0": Block(32, 34),
+    "Q2_K": Block(256, 84),
+    "Q3_K": Block(256, 110),
     "Q4_K": Block(256, 144),
     "Q5_K": Block(256, 176),
     "Q6_K": Block(256, 210),
+    "IQ4_NL": Block(32, 18),
+    "IQ4_XS": Block(256, 136),
 }
 
 GGML_TYPES: dict[int, str] = {
@@ -47,9 +51,13 @@ GGML_TYPES: dict[int, str] = {
     6: "Q5_0",
     7: "Q5_1",
     8: "Q8_0",
+    10: "Q2_K",
+    11: "Q3_K",
     12: "Q4_K",
     13: "Q5_K",
     14: "Q6_K",
+    20: "IQ4_NL",
+    23: "IQ4_XS",
     30: "BF16",
 }
 
@@ -145,6 +153,47 @@ def _q6_k(blocks: Bytes) -> Floats:
     return values.reshape(len(blocks), 256)
 
 
+def _pairs(packed: Bytes) -> Bytes:
+    """Two halves of 32 bytes, each four sub-blocks of two bits in all its bytes: (blocks, 64) -> (blocks, 16, 16)."""
+    halves = packed.reshape(-1, 2, 1, 32) >> (2 * np.arange(4, dtype=np.uint8))[None, None, :, None]
+    return (halves & 3).reshape(-1, 16, 16)
+
+
+def _q2_k(blocks: Bytes) -> Floats:
+    scales = blocks[:, 0:16]
+    scale = (_half(blocks, 80) * (scales & 15))[:, :, None]
+    minimum = (_half(blocks, 82) * (scales >> 4))[:, :, None]
+    values: Floats = scale * _pairs(blocks[:, 16:80]) - minimum
+    return values.reshape(len(blocks), 256)
+
+
+def _q3_k(blocks: Bytes) -> Floats:
+    low, high = _nibbles(blocks[:, 96:104]), blocks[:, 104:108]
+    pairs = (high[:, None, :] >> (2 * np.arange(4, dtype=np.uint8))[None, :, None]) & 3
+    scales = (low | (pairs.reshape(-1, 16) << np.uint8(4))).astype(np.int8) - 32
+    third = (blocks[:, None, 0:32] >> np.arange(8, dtype=np.uint8)[None, :, None]) & 1
+    quants = (_pairs(blocks[:, 32:96]) | (third.reshape(-1, 16, 16) << np.uint8(2))).astype(np.int8) - 4
+    values: Floats = (_half(blocks, 108) * scales)[:, :, None] * quants
+    return values.reshape(len(blocks), 256)
+
+
+# What the sixteen codes of IQ4_NL and IQ4_XS stand for: closer together near zero, where most weights are.
+_UNEVEN = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], dtype=np.float32)
+
+
+def _iq4_nl(blocks: Bytes) -> Floats:
+    return _half(blocks, 0) * _UNEVEN[_nibbles(blocks[:, 2:])]
+
+
+def _iq4_xs(blocks: Bytes) -> Floats:
+    index = np.arange(8, dtype=np.uint8)
+    low = (blocks[:, 4:8][:, index // 2] >> (4 * (index % 2))) & 15
+    high = (blocks[:, 2:4][:, index // 4] >> (2 * (index % 4))) & 3
+    scales = (low | (high << np.uint8(4))).astype(np.int8) - 32
+    values = _UNEVEN[_nibbles(blocks[:, 8:].reshape(-1, 16))].reshape(-1, 8, 32)
+    return ((_half(blocks, 0) * scales)[:, :, None] * values).reshape(len(blocks), 256)
+
+
 _READERS: dict[str, Callable[[Bytes], Floats]] = {
     "F32": _f32,
     "F16": _f16,
@@ -154,9 +203,13 @@ _READERS: dict[str, Callable[[Bytes], Floats]] = {
     "Q5_0": _q5_0,
     "Q5_1": _q5_1,
     "Q8_0": _q8_0,
+    "Q2_K": _q2_k,
+    "Q3_K": _q3_k,
     "Q4_K": _q4_k,
     "Q5_K": _q5_k,
     "Q6_K": _q6_k,
+    "IQ4_NL": _iq4_nl,
+    "IQ4_XS": _iq4_xs,
 }
 
 
