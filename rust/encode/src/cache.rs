@@ -5,7 +5,9 @@
 //! 32 bytes, so that a hit reads one half of a cache line and nothing else. A longer one has a hash for a key and its bytes
 //! in a store beside, where they are compared.
 
+use crate::masks::Portable;
 use crate::pages::Pages;
+use crate::probe::Probe;
 use crate::vocab::{fold, Vocabulary};
 
 /// Longest piece that fits a key.
@@ -15,43 +17,32 @@ pub(crate) const LONGEST: usize = 255;
 /// Most tokens that fit an entry.
 pub(crate) const INLINE: usize = 4;
 
-/// No token: fills up an entry.
-const NO_ID: u32 = u32::MAX;
-/// Stands in place of the first token where the tokens are in the store.
-const STORED: u32 = u32::MAX - 1;
+/// No token: fills up an entry. In the first place it says that the tokens are in the store.
+pub(crate) const NO_ID: u32 = u32::MAX;
 
-const LEAST_SIZE: usize = 1 << 10;
-/// 32 MB of entries, and twice the vocabulary at least.
-const MOST_SIZE: usize = 1 << 20;
+const LEAST_SIZE: usize = 1 << 9;
+/// 32 MB of buckets, and twice the vocabulary at least.
+const MOST_SIZE: usize = 1 << 19;
 const MOST_STORED_BYTES: usize = 8 << 20;
 const MOST_STORED_IDS: usize = 2 << 20;
 
 /// What a piece is looked for by, and where the search starts.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Key {
-    bits: u128,
-    hash: u64,
+    pub(crate) bits: u128,
+    /// The bucket where the search starts, in a cache of the size that it was made for.
+    place: usize,
 }
 
 impl Key {
     /// Of no piece.
-    pub(crate) const NONE: Key = Key { bits: 0, hash: 0 };
-
-    /// The key of `text[start..end]`; [`Key::NONE`] if it is longer than [`LONGEST`].
-    #[inline(always)]
-    pub(crate) fn new(text: &[u8], start: usize, end: usize) -> Self {
-        if end - start <= SHORT {
-            let bits = packed(text, start, end);
-            Key { bits, hash: hash(bits) }
-        } else {
-            Self::long(&text[start..end])
-        }
-    }
+    pub(crate) const NONE: Key = Key { bits: 0, place: 0 };
 
     #[inline(never)]
-    fn long(piece: &[u8]) -> Self {
+    fn long(piece: &[u8]) -> u128 {
         if piece.len() > LONGEST {
-            return Self::NONE;
+            return 0;
         }
         let mut state = [piece.len() as u64, 0x9e37_79b9_7f4a_7c15];
         let mut add = |half: &[u8; 16]| {
@@ -69,8 +60,7 @@ impl Key {
         word.copy_from_slice(&piece[piece.len() - 16..]);
         add(&word);
         // The highest bit tells it from a short key, whose highest byte is a length.
-        let bits = (u128::from(state[0]) << 64 | u128::from(state[1])) | 1 << 127;
-        Key { bits, hash: hash(bits) }
+        (u128::from(state[0]) << 64 | u128::from(state[1])) | 1 << 127
     }
 
     #[inline(always)]
@@ -88,16 +78,20 @@ impl Key {
 /// The bytes of `text[start..end]`, at most 15, with their number in the highest byte.
 #[inline(always)]
 pub(crate) fn packed(text: &[u8], start: usize, end: usize) -> u128 {
-    let length = end - start;
-    debug_assert!((1..=SHORT).contains(&length));
-    let mut word = [0_u8; 16];
-    if let Some(window) = text.get(start..start + 16) {
-        word.copy_from_slice(window);
-        let bits = u128::from_le_bytes(word) & (u128::MAX >> (128 - 8 * length));
-        return bits | (length as u128) << 120;
+    match text.get(start..start + 16) {
+        Some(window) => {
+            let mut word = [0; 16];
+            word.copy_from_slice(window);
+            Portable::pack(&word, end - start)
+        }
+        None => packed_at_end(text, start, end),
     }
-    word[..length].copy_from_slice(&text[start..end]);
-    u128::from_le_bytes(word) | (length as u128) << 120
+}
+
+fn packed_at_end(text: &[u8], start: usize, end: usize) -> u128 {
+    let mut word = [0_u8; 16];
+    word[..end - start].copy_from_slice(&text[start..end]);
+    u128::from_le_bytes(word) | ((end - start) as u128) << 120
 }
 
 /// Two products, whose highest bits depend on all of the key.
@@ -108,28 +102,20 @@ fn hash(bits: u128) -> u64 {
         .wrapping_add(((bits >> 64) as u64).wrapping_mul(0xd6e8_feb8_6659_fd93))
 }
 
+/// Two pieces and their tokens, one line of the processor's cache: a piece that another is in the place of is found next to it,
+/// without a branch that could be guessed wrong. The first is filled first.
 #[derive(Clone, Copy)]
-#[repr(C, align(32))]
-struct Entry {
-    key: u128,
-    ids: [u32; INLINE],
+#[repr(C, align(64))]
+pub(crate) struct Bucket {
+    pub(crate) keys: [u128; 2],
+    pub(crate) ids: [[u32; INLINE]; 2],
 }
 
-const EMPTY: Entry = Entry { key: 0, ids: [NO_ID; INLINE] };
-
-/// The tokens of a piece.
-pub(crate) enum Found<'cache> {
-    /// One to four, and how many.
-    Inline(&'cache [u32; INLINE], usize),
-    /// More.
-    Stored(&'cache [u32]),
-    /// Not seen yet.
-    Missing,
-}
+const EMPTY: Bucket = Bucket { keys: [0; 2], ids: [[NO_ID; INLINE]; 2] };
 
 /// See the module.
 pub(crate) struct Cache {
-    entries: Pages<Entry>,
+    buckets: Pages<Bucket>,
     /// 64 less the bits of a place.
     shift: u32,
     used: usize,
@@ -141,17 +127,17 @@ pub(crate) struct Cache {
 impl Cache {
     /// A cache that knows each piece that is a token.
     pub(crate) fn new(vocabulary: &Vocabulary) -> Self {
-        let size = (vocabulary.len() * 3).next_power_of_two().max(LEAST_SIZE);
+        let size = (vocabulary.len() * 3 / 2).next_power_of_two().max(LEAST_SIZE);
         let most = MOST_SIZE.max(size * 2);
         let shift = u64::BITS - size.trailing_zeros();
-        let entries = Pages::filled(size, EMPTY);
-        let mut this = Cache { entries, shift, used: 0, most, bytes: Vec::new(), ids: Vec::new() };
+        let buckets = Pages::filled(size, EMPTY);
+        let mut this = Cache { buckets, shift, used: 0, most, bytes: Vec::new(), ids: Vec::new() };
         this.add_tokens(vocabulary);
         this
     }
 
     fn start_anew(&mut self, vocabulary: &Vocabulary) {
-        self.entries.fill(EMPTY);
+        self.buckets.fill(EMPTY);
         self.used = 0;
         self.bytes.clear();
         self.ids.clear();
@@ -161,7 +147,7 @@ impl Cache {
     fn add_tokens(&mut self, vocabulary: &Vocabulary) {
         for id in (0..vocabulary.len() as u32).filter(|&id| vocabulary.is_own_encoding(id)) {
             let token = vocabulary.token(id).unwrap_or_default();
-            let key = Key::new(token, 0, token.len());
+            let key = self.key(token);
             if !key.is_none() {
                 self.place(key, token, &[id]);
             }
@@ -171,109 +157,136 @@ impl Cache {
     /// Bytes in use.
     #[cfg(test)]
     fn memory(&self) -> usize {
-        self.entries.len() * size_of::<Entry>() + self.bytes.capacity() + self.ids.capacity() * 4
+        self.buckets.len() * size_of::<Bucket>() + self.bytes.capacity() + self.ids.capacity() * 4
     }
 
-    /// Asks the processor for the line of a key ahead of [`Cache::get`].
+    /// The key of a piece.
+    fn key(&self, piece: &[u8]) -> Key {
+        let bits = if piece.len() <= SHORT { packed(piece, 0, piece.len()) } else { Key::long(piece) };
+        Key { bits, place: (hash(bits) >> self.shift) as usize }
+    }
+
+    /// The keys of the pieces between neighbouring `ends`, one more than there are keys; the processor is asked for the line of
+    /// each ahead of [`Cache::look`].
     #[inline(always)]
-    pub(crate) fn prefetch(&self, key: Key) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let slot = (key.hash >> self.shift) as usize;
-            // SAFETY: a prefetch never faults, and the address lies inside `entries`.
+    pub(crate) fn find_places<P: Probe>(&self, text: &[u8], ends: &[usize], keys: &mut [Key]) {
+        assert!(ends.len() == keys.len() + 1 && ends.is_sorted() && ends[keys.len()] <= text.len());
+        let (shift, buckets) = (self.shift, self.buckets.as_ptr());
+        for (key, pair) in keys.iter_mut().zip(ends.windows(2)) {
+            let (start, end) = (pair[0], pair[1]);
+            key.bits = if end - start > SHORT {
+                Key::long(&text[start..end])
+            } else if start + 16 <= text.len() {
+                // SAFETY: the 16 bytes lie inside the text.
+                P::pack(unsafe { &*text.as_ptr().add(start).cast() }, end - start)
+            } else {
+                packed_at_end(text, start, end)
+            };
+            key.place = (hash(key.bits) >> shift) as usize;
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a prefetch never faults, and the address lies inside `buckets`.
             unsafe {
                 use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-                _mm_prefetch(self.entries.as_ptr().add(slot).cast(), _MM_HINT_T0);
+                _mm_prefetch(buckets.add(key.place).cast(), _MM_HINT_T0);
             }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = buckets;
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = key;
     }
 
-    /// The tokens of a piece whose key is not [`Key::NONE`].
+    /// What stands beside a key: tokens and [`NO_ID`] behind them, or a first [`NO_ID`] and what [`Cache::stored`] reads; of
+    /// [`Key::NONE`] nothing or a first [`NO_ID`]. `None` if the piece has not been seen.
     #[inline(always)]
-    pub(crate) fn get(&self, key: Key, piece: impl Fn() -> (usize, usize), text: &[u8]) -> Found<'_> {
-        let mask = self.entries.len() - 1;
-        let mut slot = (key.hash >> self.shift) as usize;
+    pub(crate) fn look<P: Probe>(&self, key: &Key) -> Option<&[u32; INLINE]> {
+        let mask = self.buckets.len() - 1;
+        let mut place = key.place;
         loop {
-            let entry = &self.entries[slot & mask];
-            if entry.key == key.bits {
-                if entry.ids[0] != STORED {
-                    let length = 1 + entry.ids[1..].iter().map(|&id| usize::from(id != NO_ID)).sum::<usize>();
-                    return Found::Inline(&entry.ids, length);
-                }
-                let (start, end) = piece();
-                return self.stored(entry, key, &text[start..end]);
+            let bucket = &self.buckets[place & mask];
+            if let Some(index) = P::find(bucket, &key.bits) {
+                return Some(&bucket.ids[index & 1]);
             }
-            if entry.key == 0 {
-                return Found::Missing;
+            if bucket.keys[1] == 0 {
+                return None;
             }
-            slot += 1;
+            place += 1;
         }
     }
 
+    /// The tokens that an entry with a first [`NO_ID`] stands for. `None` if they are another piece's with the same hash; the
+    /// second of two such is never kept.
     #[inline(never)]
-    fn stored(&self, entry: &Entry, key: Key, piece: &[u8]) -> Found<'_> {
-        let [_, bytes_at, ids_at, num_ids] = entry.ids.map(|word| word as usize);
-        // Two pieces with one hash: the second is never kept.
+    pub(crate) fn stored(&self, entry: &[u32; INLINE], key: Key, piece: &[u8]) -> Option<&[u32]> {
+        let [_, bytes_at, ids_at, num_ids] = entry.map(|word| word as usize);
         if key.is_long() && self.bytes.get(bytes_at..bytes_at + piece.len()) != Some(piece) {
-            return Found::Missing;
+            return None;
         }
-        Found::Stored(&self.ids[ids_at..ids_at + num_ids])
+        Some(&self.ids[ids_at..ids_at + num_ids])
     }
 
-    /// Keeps the tokens of a piece that [`Cache::get`] did not find.
-    pub(crate) fn insert(&mut self, key: Key, piece: &[u8], tokens: &[u32], vocabulary: &Vocabulary) {
+    /// Keeps the tokens of a piece that [`Cache::look`] did not find. Returns whether the places of all keys have changed.
+    pub(crate) fn insert(&mut self, key: Key, piece: &[u8], tokens: &[u32], vocabulary: &Vocabulary) -> bool {
         if key.is_none() || tokens.is_empty() {
-            return;
+            return false;
         }
+        let shift = self.shift;
         let full =
             self.bytes.len() + piece.len() > MOST_STORED_BYTES || self.ids.len() + tokens.len() > MOST_STORED_IDS;
-        if full || self.used * 2 >= self.entries.len() {
-            if full || self.entries.len() >= self.most {
+        if full || self.used >= self.buckets.len() {
+            if full || self.buckets.len() >= self.most {
                 self.start_anew(vocabulary);
             } else {
                 self.grow();
             }
         }
         self.place(key, piece, tokens);
+        self.shift != shift
     }
 
     fn place(&mut self, key: Key, piece: &[u8], tokens: &[u32]) {
-        let mask = self.entries.len() - 1;
-        let mut slot = (key.hash >> self.shift) as usize;
-        while self.entries[slot].key != 0 {
-            if self.entries[slot].key == key.bits {
-                return;
-            }
-            slot = (slot + 1) & mask;
-        }
         let mut ids = [NO_ID; INLINE];
         if tokens.len() > INLINE || key.is_long() {
-            ids = [STORED, self.bytes.len() as u32, self.ids.len() as u32, tokens.len() as u32];
+            ids = [NO_ID, self.bytes.len() as u32, self.ids.len() as u32, tokens.len() as u32];
+        } else {
+            ids[..tokens.len()].copy_from_slice(tokens);
+        }
+        if !self.put(key.bits, ids) {
+            return;
+        }
+        self.used += 1;
+        if ids[0] == NO_ID {
             self.ids.extend_from_slice(tokens);
             if key.is_long() {
                 self.bytes.extend_from_slice(piece);
             }
-        } else {
-            ids[..tokens.len()].copy_from_slice(tokens);
         }
-        self.entries[slot] = Entry { key: key.bits, ids };
-        self.used += 1;
+    }
+
+    /// Writes an entry to the first free place; `false` if the key is there already.
+    fn put(&mut self, key: u128, ids: [u32; INLINE]) -> bool {
+        let mask = self.buckets.len() - 1;
+        let mut place = (hash(key) >> self.shift) as usize;
+        loop {
+            let bucket = &mut self.buckets[place & mask];
+            for index in 0..2 {
+                if bucket.keys[index] == 0 {
+                    (bucket.keys[index], bucket.ids[index]) = (key, ids);
+                    return true;
+                }
+                if bucket.keys[index] == key {
+                    return false;
+                }
+            }
+            place += 1;
+        }
     }
 
     #[cold]
     fn grow(&mut self) {
-        let larger = Pages::filled(self.entries.len() * 2, EMPTY);
+        let larger = Pages::filled(self.buckets.len() * 2, EMPTY);
         self.shift -= 1;
-        let mask = larger.len() - 1;
-        for entry in std::mem::replace(&mut self.entries, larger).iter().copied() {
-            if entry.key != 0 {
-                let mut slot = (hash(entry.key) >> self.shift) as usize;
-                while self.entries[slot].key != 0 {
-                    slot = (slot + 1) & mask;
-                }
-                self.entries[slot] = entry;
+        for bucket in std::mem::replace(&mut self.buckets, larger).iter() {
+            for (&key, &ids) in bucket.keys.iter().zip(&bucket.ids).filter(|(&key, _)| key != 0) {
+                self.put(key, ids);
             }
         }
     }
@@ -289,10 +302,11 @@ mod tests {
     }
 
     fn tokens_of(cache: &Cache, piece: &[u8]) -> Option<Vec<u32>> {
-        match cache.get(Key::new(piece, 0, piece.len()), || (0, piece.len()), piece) {
-            Found::Inline(ids, count) => Some(ids[..count].to_vec()),
-            Found::Stored(ids) => Some(ids.to_vec()),
-            Found::Missing => None,
+        let key = cache.key(piece);
+        let entry = cache.look::<Portable>(&key)?;
+        match Portable::count(entry) {
+            0 => cache.stored(entry, key, piece).map(<[u32]>::to_vec),
+            count => Some(entry[..count].to_vec()),
         }
     }
 
@@ -305,7 +319,7 @@ mod tests {
             let piece: Vec<u8> = (0..length).map(|at| (at * 7 + length) as u8).collect();
             let tokens: Vec<u32> = (0..length as u32 / 2).collect();
             assert_eq!(tokens_of(&cache, &piece[..length.min(LONGEST)]), None);
-            cache.insert(Key::new(&piece, 0, length), &piece, &tokens, &vocabulary);
+            cache.insert(cache.key(&piece), &piece, &tokens, &vocabulary);
             if length <= LONGEST {
                 assert_eq!(tokens_of(&cache, &piece), Some(tokens));
             }
@@ -316,12 +330,12 @@ mod tests {
     fn the_memory_has_a_limit() {
         let vocabulary = bytes_only();
         let mut cache = Cache::new(&vocabulary);
-        let most = MOST_SIZE * size_of::<Entry>() + 2 * (MOST_STORED_BYTES + 4 * MOST_STORED_IDS);
+        let most = MOST_SIZE * size_of::<Bucket>() + 2 * (MOST_STORED_BYTES + 4 * MOST_STORED_IDS);
         for number in 0..1_500_000_u64 {
             let mut piece = [7; 40];
             piece[..8].copy_from_slice(&number.to_le_bytes());
             let piece = &piece[..9 + (number % 32) as usize];
-            cache.insert(Key::new(piece, 0, piece.len()), piece, &[1, 2, 3, 4, 5], &vocabulary);
+            cache.insert(cache.key(piece), piece, &[1, 2, 3, 4, 5], &vocabulary);
         }
         assert!(cache.memory() <= most, "{} bytes", cache.memory());
         assert_eq!(tokens_of(&cache, b"z"), Some(vec![122]));

@@ -7,11 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use unicode_normalization::{is_nfc_quick, IsNormalized, UnicodeNormalization};
 
 use crate::batch::encode_batch;
-use crate::cache::{Cache, Found, Key, INLINE};
+use crate::cache::Cache;
 use crate::error::Error;
-use crate::merge::{merge, Scratch};
+use crate::merge::Scratch;
+use crate::pieces::{Counter, Placed, Sink};
 use crate::special::SpecialMatcher;
-use crate::split::Scheme;
+use crate::split::{Path, Scheme};
 use crate::vocab::Vocabulary;
 
 /// A token that no merge makes.
@@ -41,8 +42,9 @@ pub type Offsets = Vec<(usize, usize)>;
 
 /// See the module. Shared between threads; each call borrows a worker (cache, scratch) from a pool.
 pub struct Tokenizer {
-    vocabulary: Vocabulary,
-    scheme: Scheme,
+    pub(crate) vocabulary: Vocabulary,
+    pub(crate) scheme: Scheme,
+    pub(crate) path: Path,
     specials: Vec<SpecialToken>,
     plain: SpecialMatcher,
     all: SpecialMatcher,
@@ -52,13 +54,12 @@ pub struct Tokenizer {
     workers: Mutex<Vec<Worker>>,
 }
 
-struct Worker {
-    cache: Cache,
-    scratch: Scratch,
+pub(crate) struct Worker {
+    pub(crate) cache: Cache,
+    pub(crate) scratch: Scratch,
+    /// The ids of a piece that is new, before they are known to be kept.
+    pub(crate) ids: Vec<u32>,
 }
-
-/// Pieces that are cut, then looked up, then written: far enough ahead for a prefetch, small enough for the first cache.
-const CHUNK: usize = 256;
 
 impl Tokenizer {
     /// Puts the parts together; `nfc` normalises text first, as some Hugging Face files ask for.
@@ -72,7 +73,14 @@ impl Tokenizer {
         let vocab_size = vocabulary.len().max(above);
         let special_of_id = specials.iter().enumerate().map(|(index, special)| (special.id, index)).collect();
         let workers = Mutex::new(Vec::new());
-        Tokenizer { vocabulary, scheme, specials, plain, all, nfc, vocab_size, special_of_id, workers }
+        let path = Path::best();
+        Tokenizer { vocabulary, scheme, path, specials, plain, all, nfc, vocab_size, special_of_id, workers }
+    }
+
+    /// The same on a path of one's choice, as far as the processor has it; every path gives the same ids.
+    pub fn on_path(mut self, path: Path) -> Self {
+        self.path = if path.is_here() { path } else { Path::Portable };
+        self
     }
 
     /// The vocabulary without the special tokens above it.
@@ -122,23 +130,23 @@ impl Tokenizer {
 
     /// Appends the ids of `text` to `out`.
     pub fn encode(&self, text: &str, allowed: Allowed<'_>, out: &mut Vec<u32>) -> Result<(), Error> {
-        self.with_worker(|worker| self.encode_in(worker, text, allowed, usize::MAX, out, None))
+        self.with_worker(|worker| self.encode_in(worker, text, allowed, usize::MAX, out))
     }
 
     /// The ids of `text` and where each stands in it, in bytes. Where NFC changed the text between two special tokens,
     /// each token there has the offsets of that whole text.
     pub fn encode_with_offsets(&self, text: &str, allowed: Allowed<'_>) -> Result<(Vec<u32>, Offsets), Error> {
-        let (mut ids, mut offsets) = (Vec::new(), Vec::new());
-        self.with_worker(|worker| self.encode_in(worker, text, allowed, usize::MAX, &mut ids, Some(&mut offsets)))?;
-        Ok((ids, offsets))
+        let mut placed = Placed::default();
+        self.with_worker(|worker| self.encode_in(worker, text, allowed, usize::MAX, &mut placed))?;
+        Ok((placed.ids, placed.offsets))
     }
 
     /// Number of ids of `text`; with a limit, the counting stops once more than `limit` were found.
     pub fn count(&self, text: &str, allowed: Allowed<'_>, limit: Option<usize>) -> Result<usize, Error> {
-        let mut ids = Vec::new();
+        let mut counter = Counter::default();
         let limit = limit.unwrap_or(usize::MAX);
-        self.with_worker(|worker| self.encode_in(worker, text, allowed, limit, &mut ids, None))?;
-        Ok(ids.len())
+        self.with_worker(|worker| self.encode_in(worker, text, allowed, limit, &mut counter))?;
+        Ok(counter.len())
     }
 
     /// All ids one after another, and where each text starts (one more than there are texts).
@@ -177,21 +185,23 @@ impl Tokenizer {
 
     fn with_worker<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
         let taken = self.workers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut worker =
-            taken.unwrap_or_else(|| Worker { cache: Cache::new(&self.vocabulary), scratch: Scratch::default() });
+        let mut worker = taken.unwrap_or_else(|| Worker {
+            cache: Cache::new(&self.vocabulary),
+            scratch: Scratch::default(),
+            ids: Vec::new(),
+        });
         let result = work(&mut worker);
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
         result
     }
 
-    fn encode_in(
+    fn encode_in<S: Sink>(
         &self,
         worker: &mut Worker,
         text: &str,
         allowed: Allowed<'_>,
         limit: usize,
-        out: &mut Vec<u32>,
-        mut offsets: Option<&mut Offsets>,
+        out: &mut S,
     ) -> Result<(), Error> {
         if text.len() >= u32::MAX as usize {
             return Err(Error::TooLong(text.len()));
@@ -206,23 +216,19 @@ impl Tokenizer {
         while at < text.len() && out.len() <= limit {
             let found = matcher.find(text.as_bytes(), at);
             let end = found.map_or(text.len(), |(start, ..)| start);
-            let before = out.len();
             match self.normalise(&text[at..end]) {
-                Cow::Borrowed(_) => self.encode_plain(worker, &text[..end], at, limit, out, offsets.as_deref_mut()),
+                Cow::Borrowed(_) => self.encode_plain(worker, &text[..end], at, limit, out),
                 Cow::Owned(changed) => {
-                    self.encode_plain(worker, &changed, 0, limit, out, None);
-                    if let Some(offsets) = offsets.as_deref_mut() {
-                        offsets.extend(std::iter::repeat_n((at, end), out.len() - before));
-                    }
+                    out.hold(at, end);
+                    self.encode_plain(worker, &changed, 0, limit, out);
+                    out.release();
                 }
             }
             at = end;
             if let Some((start, end, id)) = found {
                 if out.len() <= limit {
-                    out.push(id);
-                    if let Some(offsets) = offsets.as_deref_mut() {
-                        offsets.push((start, end));
-                    }
+                    out.add(&[id]);
+                    out.placed(&self.vocabulary, start, end);
                 }
                 at = end;
             }
@@ -241,78 +247,5 @@ impl Tokenizer {
         } else {
             Cow::Owned(changed)
         }
-    }
-
-    /// Encodes `text[from..]`; the split sees the end of `text` as the end of everything.
-    fn encode_plain(
-        &self,
-        worker: &mut Worker,
-        text: &str,
-        from: usize,
-        limit: usize,
-        out: &mut Vec<u32>,
-        mut offsets: Option<&mut Offsets>,
-    ) {
-        let bytes = text.as_bytes();
-        let mut ends = [0_usize; CHUNK];
-        let mut keys = [Key::NONE; CHUNK];
-        let mut at = from;
-        loop {
-            let count = self.scheme.split(text, at, &mut ends);
-            let mut start = at;
-            for (&end, key) in ends[..count].iter().zip(&mut keys) {
-                *key = Key::new(bytes, start, end);
-                worker.cache.prefetch(*key);
-                start = end;
-            }
-            for (&end, &key) in ends[..count].iter().zip(&keys) {
-                let before = out.len();
-                let found = if key.is_none() { Found::Missing } else { worker.cache.get(key, || (at, end), bytes) };
-                match found {
-                    Found::Inline(ids, length) => {
-                        out.reserve(INLINE);
-                        // SAFETY: there is room for four more, all four are written, and `length` is at most four.
-                        unsafe {
-                            out.as_mut_ptr().add(before).cast::<[u32; INLINE]>().write_unaligned(*ids);
-                            out.set_len(before + length);
-                        }
-                    }
-                    Found::Stored(ids) => out.extend_from_slice(ids),
-                    Found::Missing => self.encode_missed(worker, &bytes[at..end], key, out),
-                }
-                if let Some(offsets) = offsets.as_deref_mut() {
-                    let mut token_start = at;
-                    for (index, &id) in out[before..].iter().enumerate() {
-                        let last = index + before + 1 == out.len();
-                        let length = self.vocabulary.token(id).map_or(0, <[u8]>::len);
-                        let token_end = if last { end } else { token_start + length };
-                        offsets.push((token_start, token_end));
-                        token_start = token_end;
-                    }
-                }
-                at = end;
-            }
-            if at == text.len() || out.len() > limit {
-                return;
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn encode_missed(&self, worker: &mut Worker, piece: &[u8], key: Key, out: &mut Vec<u32>) {
-        let before = out.len();
-        self.encode_piece(worker, piece, key, out);
-        worker.cache.insert(key, piece, &out[before..], &self.vocabulary);
-    }
-
-    fn encode_piece(&self, worker: &mut Worker, piece: &[u8], key: Key, out: &mut Vec<u32>) {
-        // The cache has had every short token from the start, so a piece with a key that was missed is none.
-        if key.is_none() && self.vocabulary.whole_pieces() {
-            if let Some(id) = self.vocabulary.id(piece) {
-                out.push(id);
-                return;
-            }
-        }
-        merge(&self.vocabulary, piece, &mut worker.scratch, out);
     }
 }
