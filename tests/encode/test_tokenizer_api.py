@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -165,3 +166,18 @@ def test_every_token_has_its_bytes_and_its_id(scheme: str) -> None:
         assert tokenizer.id(tokenizer.token(index)) == index
     assert tokenizer.id("no such token") is None
     assert tokenizer.eos_ids == (tokenizer.id("<|im_end|>"), tokenizer.id("<|endoftext|>"))
+
+
+def test_ids_in_lists_are_plain_integers_that_outlive_their_tokenizer() -> None:
+    tokenizer = Tokenizer.train(["some words, some more words"] * 3, vocabulary=300, pattern="gpt2")
+    text = "some words and others " * 50
+    kept = [tokenizer.encode(text) for _ in range(100)]
+    expected = tokenizer.encode_array(text).tolist()
+    del tokenizer
+    gc.collect()
+    assert all(type(index) is int for index in kept[0])
+    assert kept == [expected] * 100
+    assert pickle.loads(pickle.dumps(kept[0])) == expected
+    del kept
+    gc.collect()
+    assert {index: index for index in expected}[expected[0]] == expected[0]

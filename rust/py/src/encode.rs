@@ -4,6 +4,7 @@
 //! again costs more than the work.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Arc;
 
 use highrise_encode::alphabet::Alphabet;
 use highrise_encode::count::PieceCounts;
@@ -75,7 +76,7 @@ type TextPair = (String, String);
 #[pyclass(frozen, module = "highrise._native")]
 struct BytePairTokenizer {
     inner: Tokenizer,
-    integers: PyOnceLock<Integers>,
+    integers: PyOnceLock<Arc<Integers>>,
 }
 
 /// None: no special token counts. True: all. A list: these.

@@ -1,59 +1,122 @@
 //! One Python integer for each token id, shared by all tokenizers, so that a list of ids allocates nothing but itself.
 //!
-//! The integers live as long as the process. Where a reference count is a plain 64-bit number (before Python 3.12) theirs
-//! begins so high that it can never fall to zero; a list then takes its references without counting them, and making it does
-//! not touch the integers at all. Later versions count as usual.
+//! The integers live as long as the process. Before Python 3.12 they are copies of integers that Python made, one behind the
+//! other in one block of memory: the address of one is arithmetic on its id, and its reference count, a plain 64-bit number
+//! there, begins so high that it can never fall to zero. A list then takes its references without counting them, and making
+//! it reads nothing at all. Later versions count as usual, each integer where Python put it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyList};
+use pyo3::types::PyList;
 
-/// Ids that are handed out 2^60 times more than given back would be needed to reach zero.
-#[cfg(all(not(Py_3_12), not(Py_GIL_DISABLED)))]
-const UNCOUNTED: ffi::Py_ssize_t = 1 << 60;
+#[cfg(all(not(Py_3_12), not(Py_GIL_DISABLED), target_pointer_width = "64"))]
+mod all {
+    use super::*;
 
-/// The integers from 0 on.
-pub(crate) type Integers = Arc<[Py<PyInt>]>;
+    /// Ids that are handed out 2^60 times more than given back would be needed to reach zero.
+    const UNCOUNTED: ffi::Py_ssize_t = 1 << 60;
 
-static ALL: Mutex<Option<Integers>> = Mutex::new(None);
+    /// A count, a type, a size and the one digit that every id fits, as `PyLongObject` has them.
+    const SIZE: usize = size_of::<ffi::PyVarObject>() + size_of::<u64>();
+
+    type Place = [u64; SIZE / 8];
+
+    /// Integers from 0 on. Never freed, and never borrowed: Python writes their reference counts.
+    pub(crate) struct Integers {
+        start: *mut Place,
+        count: usize,
+    }
+
+    // SAFETY: what lies there is touched by the interpreter only, and by us while it is held.
+    unsafe impl Send for Integers {}
+    // SAFETY: as above.
+    unsafe impl Sync for Integers {}
+
+    impl Integers {
+        /// The integers below `count`.
+        pub(super) fn new(py: Python<'_>, count: usize) -> PyResult<Self> {
+            let start = Box::leak(vec![[0; SIZE / 8]; count].into_boxed_slice()).as_mut_ptr();
+            for id in 0..count {
+                let made = id.into_pyobject(py)?;
+                // SAFETY: the interpreter is held. An integer of at most one digit is its header and that digit, which are copied;
+                // nothing refers to where it lies, and Python never gives back what it did not take.
+                unsafe {
+                    let known = size_of::<ffi::PyVarObject>() + size_of::<u32>();
+                    let copy = start.add(id);
+                    std::ptr::copy_nonoverlapping(made.as_ptr().cast::<u8>(), copy.cast::<u8>(), known);
+                    (*copy.cast::<ffi::PyObject>()).ob_refcnt = UNCOUNTED;
+                }
+            }
+            Ok(Integers { start, count })
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.count
+        }
+
+        /// A reference of one's own to the integer of an id.
+        #[inline(always)]
+        pub(super) fn own(&self, _py: Python<'_>, id: u32) -> *mut ffi::PyObject {
+            assert!((id as usize) < self.count, "id {id} is none of the {} integers", self.count);
+            // SAFETY: the place lies inside what was allocated.
+            unsafe { self.start.add(id as usize).cast() }
+        }
+    }
+}
+
+#[cfg(not(all(not(Py_3_12), not(Py_GIL_DISABLED), target_pointer_width = "64")))]
+mod all {
+    use pyo3::types::PyInt;
+
+    use super::*;
+
+    /// Integers from 0 on.
+    pub(crate) struct Integers(Vec<Py<PyInt>>);
+
+    impl Integers {
+        /// The integers below `count`.
+        pub(super) fn new(py: Python<'_>, count: usize) -> PyResult<Self> {
+            (0..count).map(|id| Ok(id.into_pyobject(py)?.unbind())).collect::<PyResult<_>>().map(Integers)
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        /// A reference of one's own to the integer of an id.
+        #[inline(always)]
+        pub(super) fn own(&self, py: Python<'_>, id: u32) -> *mut ffi::PyObject {
+            self.0[id as usize].clone_ref(py).into_ptr()
+        }
+    }
+}
+
+pub(crate) use all::Integers;
+
+/// The largest so far.
+static ALL: Mutex<Option<Arc<Integers>>> = Mutex::new(None);
 
 /// The integers below `count`, and maybe more.
-pub(crate) fn integers(py: Python<'_>, count: usize) -> PyResult<Integers> {
+pub(crate) fn integers(py: Python<'_>, count: usize) -> PyResult<Arc<Integers>> {
     let known = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut all: Vec<Py<PyInt>> = match known {
-        Some(known) if known.len() >= count => return Ok(known),
-        Some(known) => known.iter().map(|integer| integer.clone_ref(py)).collect(),
-        None => Vec::new(),
-    };
-    for id in all.len()..count {
-        let integer = id.into_pyobject(py)?;
-        #[cfg(all(not(Py_3_12), not(Py_GIL_DISABLED)))]
-        // SAFETY: the interpreter is held, and before 3.12 a reference count is a plain number.
-        unsafe {
-            (*integer.as_ptr()).ob_refcnt += UNCOUNTED;
-        }
-        all.push(integer.unbind());
+    if let Some(known) = known.filter(|known| known.len() >= count) {
+        return Ok(known);
     }
-    let all: Integers = all.into();
+    let all = Arc::new(Integers::new(py, count.next_power_of_two())?);
     *ALL.lock().unwrap_or_else(PoisonError::into_inner) = Some(all.clone());
     Ok(all)
 }
 
 /// A list of ids, each below `integers.len()`.
 pub(crate) fn list_of<'py>(py: Python<'py>, integers: &Integers, ids: &[u32]) -> PyResult<Bound<'py, PyList>> {
-    // SAFETY: the list is new and nobody else sees it before every place holds a reference. Where these are not counted,
-    // the integers still never die: see the module.
+    // SAFETY: the list is new and nobody else sees it before every place holds a reference.
     unsafe {
         let list = Bound::from_owned_ptr_or_err(py, ffi::PyList_New(ids.len() as ffi::Py_ssize_t))?;
         let places = (*list.as_ptr().cast::<ffi::PyListObject>()).ob_item;
         for (index, &id) in ids.iter().enumerate() {
-            let integer = &integers[id as usize];
-            #[cfg(all(not(Py_3_12), not(Py_GIL_DISABLED)))]
-            places.add(index).write(integer.as_ptr());
-            #[cfg(not(all(not(Py_3_12), not(Py_GIL_DISABLED))))]
-            places.add(index).write(integer.clone_ref(py).into_ptr());
+            places.add(index).write(integers.own(py, id));
         }
         Ok(list.cast_into_unchecked())
     }
