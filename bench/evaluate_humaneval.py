@@ -92,7 +92,7 @@ def by_llama(url: str, tokenizer: Tokenizer, todo: list[dict[str, str]], most: i
 
 @contextlib.contextmanager
 def llama_server(program: str, model: Path, threads: int) -> Iterator[str]:
-    """llama-server for a block, without repacking: its AMX path goes with that, and crashes where it is not permitted."""
+    """llama-server for a block, without repacking: its AMX path goes with it, and crashes where not permitted."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

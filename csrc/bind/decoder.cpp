@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -137,7 +138,12 @@ void set_tensor(Decoder& decoder, const std::string& name, const py::array& raw,
   if (status != Status::kOk) throw py::value_error(name + " was refused with status " + text(static_cast<int>(status)));
 }
 
-void set_adapter(Decoder& decoder, const std::string& name, const py::array& a, const py::array& b, float scale) {
+[[noreturn]] void unknown_adapter(int64_t adapter) {
+  throw py::value_error("adapter " + text(adapter) + " was not added, or was removed");
+}
+
+void set_adapter(Decoder& decoder, int32_t adapter, const std::string& name, const py::array& a, const py::array& b,
+                 float scale, bool exact) {
   const float* a_values = checked<float>(a, "A", 2);
   const float* b_values = checked<float>(b, "B", 2);
   const int64_t rank = a.shape(0), in = a.shape(1), out = b.shape(0);
@@ -153,11 +159,26 @@ void set_adapter(Decoder& decoder, const std::string& name, const py::array& a, 
   Status status;
   {
     const py::gil_scoped_release release;
-    status = decoder.set_adapter(name.c_str(), a_values, b_values, rank, in, out, scale);
+    status = decoder.set_adapter(adapter, name.c_str(), a_values, b_values, rank, in, out, scale, exact);
   }
+  if (status == Status::kAdapterRange) unknown_adapter(adapter);
   if (status == Status::kUnknownTensor)
     throw py::key_error(name + " takes no adapter; the projections of attention and MLP do");
   if (status == Status::kNoMemory) no_memory("the adapter of " + name);
+}
+
+int32_t add_adapter(Decoder& decoder) {
+  const py::gil_scoped_release release;
+  return decoder.add_adapter();
+}
+
+void remove_adapter(Decoder& decoder, int32_t adapter) {
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = decoder.remove_adapter(adapter);
+  }
+  if (status != Status::kOk) unknown_adapter(adapter);
 }
 
 void copy_pages(Decoder& decoder, const py::array& from, const py::array& to) {
@@ -206,7 +227,7 @@ void move_tokens(Decoder& decoder, const py::array& from, const py::array& to, i
 struct CheckedBatch {
   Batch batch;
   CheckedBatch(const py::array& tokens, const py::array& positions, const py::array& sequences,
-               const py::array& page_table) {
+               const py::array& page_table, const std::optional<py::array>& adapters) {
     batch.tokens = checked<int32_t>(tokens, "tokens", 1);
     batch.positions = checked<int32_t>(positions, "positions", 1);
     batch.sequences = checked<int32_t>(sequences, "sequence", 1);
@@ -214,6 +235,13 @@ struct CheckedBatch {
     batch.num_tokens = tokens.size();
     batch.num_sequences = page_table.shape(0);
     batch.max_pages = page_table.shape(1);
+    if (adapters) {
+      batch.adapters = checked<int32_t>(*adapters, "adapters", 1);
+      if (adapters->size() != batch.num_sequences) {
+        throw py::value_error("adapters has " + text(adapters->size()) + " entries; the page table has " +
+                              text(batch.num_sequences) + " rows");
+      }
+    }
     if (positions.size() != tokens.size() || sequences.size() != tokens.size()) {
       throw py::value_error("tokens, positions and sequence have " + text(tokens.size()) + ", " +
                             text(positions.size()) + " and " + text(sequences.size()) +
@@ -244,14 +272,17 @@ struct CheckedBatch {
     case Status::kLogitRowRange:
       throw py::value_error("logit row " + value + " at index " + index + " is outside the " + limit +
                             " tokens of the batch");
+    case Status::kAdapterRange:
+      throw py::value_error("adapter " + value + " of sequence " + index + " was not added, or was removed");
     default:
       no_memory("the buffers of a step");
   }
 }
 
 py::array_t<float> forward(Decoder& decoder, const py::array& tokens, const py::array& positions,
-                           const py::array& sequences, const py::array& page_table, const py::array& logit_rows) {
-  const CheckedBatch checked_batch(tokens, positions, sequences, page_table);
+                           const py::array& sequences, const py::array& page_table, const py::array& logit_rows,
+                           const std::optional<py::array>& adapters) {
+  const CheckedBatch checked_batch(tokens, positions, sequences, page_table, adapters);
   const int32_t* rows = checked<int32_t>(logit_rows, "logit_rows", 1);
   const int64_t num_rows = logit_rows.size();
   py::array_t<float> logits({static_cast<py::ssize_t>(num_rows), static_cast<py::ssize_t>(decoder.shape().vocab_size)});
@@ -267,8 +298,9 @@ py::array_t<float> forward(Decoder& decoder, const py::array& tokens, const py::
 }
 
 py::array_t<float> hidden(Decoder& decoder, const py::array& tokens, const py::array& positions,
-                          const py::array& sequences, const py::array& page_table) {
-  const CheckedBatch checked_batch(tokens, positions, sequences, page_table);
+                          const py::array& sequences, const py::array& page_table,
+                          const std::optional<py::array>& adapters) {
+  const CheckedBatch checked_batch(tokens, positions, sequences, page_table, adapters);
   py::array_t<float> states(
       {static_cast<py::ssize_t>(tokens.size()), static_cast<py::ssize_t>(decoder.shape().hidden_size)});
   float* out = states.mutable_data();
@@ -325,23 +357,21 @@ void register_decoder(py::module_& module) {
           "The first tensor that was not set, or None.")
       .def(
           "forward", &forward, py::arg("tokens"), py::arg("positions"), py::arg("sequence"), py::arg("page_table"),
-          py::arg("logit_rows"),
-          "One step over a mixed batch; float32 logits (len(logit_rows), vocab_size). Keys and values go to the pages.")
+          py::arg("logit_rows"), py::arg("adapters") = py::none(),
+          "One step over a mixed batch; float32 logits (len(logit_rows), vocab_size). Keys and values go to the pages. "
+          "`adapters` names one for each row of the page table, -1 for none.")
       .def("hidden", &hidden, py::arg("tokens"), py::arg("positions"), py::arg("sequence"), py::arg("page_table"),
+           py::arg("adapters") = py::none(),
            "The same step; float32 states after the last norm (len(tokens), hidden_size).")
       .def("copy_pages", &copy_pages, py::arg("src"), py::arg("dst"), "Copies whole pages in every layer.")
       .def("move_tokens", &move_tokens, py::arg("src"), py::arg("dst"), py::arg("src_start"), py::arg("dst_start"),
            py::arg("count"),
            "Copies computed tokens from one row of pages to another, keys turned on to their new positions.")
-      .def("set_adapter", &set_adapter, py::arg("name"), py::arg("a"), py::arg("b"), py::arg("scale"),
-           "A LoRA adapter beside one projection: output += scale * b @ (a @ input).")
-      .def(
-          "clear_adapter",
-          [](Decoder& decoder) {
-            const py::gil_scoped_release release;
-            decoder.clear_adapters();
-          },
-          "Removes every adapter.")
+      .def("add_adapter", &add_adapter, "The number of a new, empty LoRA adapter.")
+      .def("set_adapter", &set_adapter, py::arg("adapter"), py::arg("name"), py::arg("a"), py::arg("b"),
+           py::arg("scale"), py::arg("exact") = false,
+           "Its part beside one projection: output += scale * b @ (a @ input); at 8 bits, or as given with `exact`.")
+      .def("remove_adapter", &remove_adapter, py::arg("adapter"), "Frees an adapter that no step will name again.")
       .def_property_readonly("isa", [](const Decoder& decoder) { return decoder.options().kernels->name; })
       .def_property_readonly("threads", [](const Decoder& decoder) { return decoder.options().threads; })
       .def_property_readonly("num_pages", [](const Decoder& decoder) { return decoder.options().num_pages; })

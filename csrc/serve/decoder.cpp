@@ -188,7 +188,8 @@ size_t Decoder::memory_bytes() const {
   const Workspace& w = state_->workspace;
   size_t buffers = (w.residual.size() + w.qkv.size() + w.cosine.size() + w.sine.size()) * 4;
   for (const ActivationBuffer* buffer : {&w.normed, &w.attended, &w.middle, &w.head}) buffers += buffer->bytes();
-  return state_->arena.used() + state_->adapter_arena.used() + state_->cache_bytes + buffers;
+  for (const auto& adapter : state_->adapters) buffers += adapter ? adapter->used() : 0;
+  return state_->arena.used() + state_->cache_bytes + buffers;
 }
 
 Status Decoder::expected_shape(const char* name, int64_t* rows, int64_t* cols) const {
@@ -240,36 +241,56 @@ const char* Decoder::missing_tensor() const {
   return nullptr;
 }
 
-Status Decoder::set_adapter(const char* name, const float* a, const float* b, int64_t rank, int64_t in, int64_t out,
-                            float scale) {
+int32_t Decoder::add_adapter() {
   const std::lock_guard<std::mutex> lock(state_->busy);
+  auto& adapters = state_->adapters;
+  const auto free = std::find(adapters.begin(), adapters.end(), nullptr);
+  const auto place = free - adapters.begin();
+  if (free == adapters.end()) adapters.emplace_back();
+  adapters[static_cast<size_t>(place)] = std::make_unique<Arena>();
+  return static_cast<int32_t>(place);
+}
+
+Status Decoder::set_adapter(int32_t adapter, const char* name, const float* a, const float* b, int64_t rank, int64_t in,
+                            int64_t out, float scale, bool exact) {
+  const std::lock_guard<std::mutex> lock(state_->busy);
+  const auto index = static_cast<size_t>(adapter);
+  if (adapter < 0 || index >= state_->adapters.size() || !state_->adapters[index]) return Status::kAdapterRange;
   const auto found = state_->slots.find(name);
   if (found == state_->slots.end() || !found->second.linear) return Status::kUnknownTensor;
   const Slot& slot = found->second;
   if (slot.linear == &state_->head) return Status::kUnknownTensor;
   if (slot.rows != out || slot.cols != in) return Status::kWrongShape;
   const Kernels& kernels = *state_->options.kernels;
-  Adapter adapter;
-  adapter.a = plan_packed(kernels, BlockType::F32, rank, in, WeightLimit::kInt8, state_->adapter_arena);
-  adapter.b = plan_packed(kernels, BlockType::F32, out, rank, WeightLimit::kInt8, state_->adapter_arena);
-  if (!adapter.a || !adapter.b) return Status::kNoMemory;
+  const WeightLimit limit = exact ? WeightLimit::kStored : WeightLimit::kInt8;
+  Arena& arena = *state_->adapters[index];
+  LowRank low;
+  low.a = plan_packed(kernels, BlockType::F32, rank, in, limit, arena);
+  low.b = plan_packed(kernels, BlockType::F32, out, rank, limit, arena);
+  if (!low.a || !low.b) return Status::kNoMemory;
   std::vector<float> scaled(b, b + out * rank);
   for (float& value : scaled) value *= scale;
-  pack_all(*state_, BlockType::F32, reinterpret_cast<const uint8_t*>(a), adapter.a);
-  pack_all(*state_, BlockType::F32, reinterpret_cast<const uint8_t*>(scaled.data()), adapter.b);
-  found->second.linear->adapter = adapter;
-  state_->max_rank = std::max(state_->max_rank, rank);
-  for (ActivationBuffer& buffer : state_->workspace.low_rank) buffer = ActivationBuffer{};
+  pack_all(*state_, BlockType::F32, reinterpret_cast<const uint8_t*>(a), low.a);
+  pack_all(*state_, BlockType::F32, reinterpret_cast<const uint8_t*>(scaled.data()), low.b);
+  std::vector<LowRank>& low_ranks = slot.linear->low_ranks;
+  if (low_ranks.size() <= index) low_ranks.resize(index + 1);
+  low_ranks[index] = low;
+  if (rank > state_->max_rank) {
+    state_->max_rank = rank;
+    for (ActivationBuffer& buffer : state_->workspace.low_rank) buffer = ActivationBuffer{};
+  }
   return Status::kOk;
 }
 
-void Decoder::clear_adapters() {
+Status Decoder::remove_adapter(int32_t adapter) {
   const std::lock_guard<std::mutex> lock(state_->busy);
+  const auto index = static_cast<size_t>(adapter);
+  if (adapter < 0 || index >= state_->adapters.size() || !state_->adapters[index]) return Status::kAdapterRange;
   for (auto& [name, slot] : state_->slots) {
-    if (slot.linear) slot.linear->adapter = Adapter{};
+    if (slot.linear && slot.linear->low_ranks.size() > index) slot.linear->low_ranks[index] = LowRank{};
   }
-  state_->adapter_arena.clear();
-  state_->max_rank = 0;
+  state_->adapters[index] = nullptr;
+  return Status::kOk;
 }
 
 Status Decoder::copy_pages(const int32_t* from, const int32_t* to, int64_t count, Complaint* complaint) {
@@ -328,6 +349,14 @@ Status check_batch(const Decoder::State& state, const Batch& batch, const int32_
         *complaint = {sequence * batch.max_pages + page, id, state.options.num_pages};
         return Status::kPageRange;
       }
+    }
+  }
+  for (int64_t sequence = 0; batch.adapters && sequence < batch.num_sequences; ++sequence) {
+    const int32_t adapter = batch.adapters[sequence];
+    const auto count = static_cast<int32_t>(state.adapters.size());
+    if (adapter < -1 || adapter >= count || (adapter >= 0 && !state.adapters[static_cast<size_t>(adapter)])) {
+      *complaint = {sequence, adapter, count};
+      return Status::kAdapterRange;
     }
   }
   for (int64_t i = 0; i < num_logit_rows; ++i) {

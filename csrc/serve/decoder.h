@@ -52,6 +52,7 @@ enum class Status {
   kPageRange,      // a page id that does not exist, at a place that the step reads
   kPositionOrder,  // positions of one sequence must ascend within a step
   kLogitRowRange,  // a row to give logits for that is not in the batch
+  kAdapterRange,   // an adapter that was not added, or was removed
 };
 
 // Where in the arguments a failed check stands.
@@ -68,6 +69,7 @@ struct Batch {
   int64_t num_tokens;
   const int32_t* page_table;  // [num_sequences][max_pages]
   int64_t num_sequences, max_pages;
+  const int32_t* adapters = nullptr;  // [num_sequences], -1 for none; nullptr when no sequence has one
 };
 
 // Tokens of one row of pages, to be copied to places of another. The two must share no page that is written.
@@ -101,10 +103,14 @@ class Decoder {
   // The first tensor that is still missing, or nullptr.
   const char* missing_tensor() const;
 
-  // An adapter beside one linear layer: output += scale * B (A x), A [rank][in], B [out][rank], row-major.
-  Status set_adapter(const char* name, const float* a, const float* b, int64_t rank, int64_t in, int64_t out,
-                     float scale);
-  void clear_adapters();
+  // Adapters, any number beside each other; each row of a step runs under the one of its sequence. A new one is empty.
+  int32_t add_adapter();
+  // Its part beside one linear layer: output += scale * B (A x), A [rank][in], B [out][rank], row-major. Kept at 8
+  // bits, or as the floats given with `exact`. May be called while another thread steps.
+  Status set_adapter(int32_t adapter, const char* name, const float* a, const float* b, int64_t rank, int64_t in,
+                     int64_t out, float scale, bool exact);
+  // Frees its memory; its number may be given to another one. No step may name it afterwards.
+  Status remove_adapter(int32_t adapter);
 
   Status copy_pages(const int32_t* from, const int32_t* to, int64_t count, Complaint* complaint);
 

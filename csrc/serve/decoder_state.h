@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -18,15 +19,22 @@ constexpr int64_t kMaxStepTokens = 512;  // a longer batch is run in pieces, so 
 
 inline int64_t round_up_to(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
-// A low-rank addition to a linear layer; `scale` is folded into `b`.
-struct Adapter {
+// A low-rank addition to a linear layer; the scale is folded into `b`.
+struct LowRank {
   PackedMatrix a, b;
 };
 
 struct Linear {
   PackedMatrix matrix;
-  std::vector<float> bias;  // empty, or one for each row, zero-padded to whole tiles
-  Adapter adapter;
+  std::vector<float> bias;         // empty, or one for each row, zero-padded to whole tiles
+  std::vector<LowRank> low_ranks;  // by adapter; may be shorter than their number
+
+  // What the adapter adds here, or nullptr.
+  const LowRank* low_rank(int32_t adapter) const {
+    if (adapter < 0 || static_cast<size_t>(adapter) >= low_ranks.size()) return nullptr;
+    const LowRank& found = low_ranks[static_cast<size_t>(adapter)];
+    return found.a ? &found : nullptr;
+  }
 };
 
 struct Layer {
@@ -85,7 +93,7 @@ struct Decoder::State {
   DecoderOptions options;
   Team team;
   Arena arena;
-  Arena adapter_arena;
+  std::vector<std::unique_ptr<Arena>> adapters;  // what each holds; nullptr where one was removed
   std::mutex busy;
   std::map<std::string, Slot> slots;
   std::vector<Layer> layers;
@@ -100,7 +108,7 @@ struct Decoder::State {
   int64_t page_bytes = 0;       // all heads of one page in one layer
   int64_t layer_bytes = 0;
   Workspace workspace;
-  int64_t max_rank = 0;  // of the adapters set
+  int64_t max_rank = 0;  // of all adapters so far
 
   int64_t query_cols() const { return shape.num_attention_heads * shape.head_dim; }
   int64_t key_value_cols() const { return shape.num_key_value_heads * shape.head_dim; }

@@ -22,6 +22,12 @@ struct Run {
   int64_t first, count;
 };
 
+// Consecutive tokens under one adapter.
+struct Span {
+  int64_t first, last;
+  int32_t adapter;
+};
+
 class Step {  // shared by all members: only the tasks of a phase may write to it or through it
  public:
   Step(Decoder::State& state, const StepPiece& piece)
@@ -35,6 +41,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
         residual_stride_(round_up_to(shape_.hidden_size, kTileRows)),
         qkv_stride_(state.query_cols() + 2 * state.key_value_cols()) {
     split_runs();
+    split_spans();
   }
 
   void run(Member& member) {
@@ -73,6 +80,18 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
         ++runs_.back().count;
       } else {
         runs_.push_back({i, 1});
+      }
+    }
+  }
+
+  void split_spans() {
+    for (int64_t i = 0; batch_.adapters && i < n_; ++i) {
+      const int32_t adapter = batch_.adapters[batch_.sequences[i]];
+      if (adapter < 0) continue;
+      if (!spans_.empty() && spans_.back().last == i && spans_.back().adapter == adapter) {
+        ++spans_.back().last;
+      } else {
+        spans_.push_back({i, i + 1, adapter});
       }
     }
   }
@@ -129,28 +148,40 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
   // The adapters' first halves: low_rank[i] = A x of linear i, quantised for the second half.
   void reduce_ranks(Linear* const* linears, int count, const ActivationBuffer& inputs, Member& member) {
     bool any = false;
-    for (int i = 0; i < count; ++i) any = any || linears[i]->adapter.a;
+    for (const Span& span : spans_) {
+      for (int i = 0; i < count; ++i) any = any || linears[i]->low_rank(span.adapter);
+    }
     if (!any) return;
     member.share(n_, 4, [&](int64_t begin, int64_t end) {
-      for (int i = 0; i < count; ++i) {
-        const PackedMatrix& a = linears[i]->adapter.a;
-        if (!a || begin == end) continue;
-        const Activations& low = work_.low_rank[i].view;
-        kernels_.multiply({&a, 0, a.tiles, &inputs.view, begin, end, low.values + begin * low.stride, low.stride,
-                           nullptr, Output::kStore});
-        kernels_.quantise(low, begin, end);
+      for (const Span& span : spans_) {
+        const int64_t from = std::max(begin, span.first), to = std::min(end, span.last);
+        if (from >= to) continue;
+        for (int i = 0; i < count; ++i) {
+          const LowRank* own = linears[i]->low_rank(span.adapter);
+          if (!own) continue;
+          const Activations& low = work_.low_rank[i].view;
+          kernels_.multiply({&own->a, 0, own->a.tiles, &inputs.view, from, to, low.values + from * low.stride,
+                             low.stride, nullptr, Output::kStore});
+          // What an adapter of higher rank left behind must not move the scales of this one's codes.
+          for (int64_t row = from; row < to; ++row) {
+            std::fill(low.values + row * low.stride + own->a.rows, low.values + (row + 1) * low.stride, 0.0f);
+          }
+          kernels_.quantise(low, from, to);
+        }
       }
     });
   }
 
-  // Tiles [begin, end) of one linear layer with its adapter, for all tokens.
+  // Tiles [begin, end) of one linear layer with the adapters beside it, for all tokens.
   void apply(const Linear& linear, int which, int64_t begin, int64_t end, const ActivationBuffer& inputs, float* out,
              int64_t out_stride, Output output, Member& member) {
     const float* bias = linear.bias.empty() ? nullptr : linear.bias.data();
     multiply({&linear.matrix, begin, end, &inputs.view, 0, n_, out, out_stride, bias, output}, member);
-    if (linear.adapter.b) {
-      kernels_.multiply(
-          {&linear.adapter.b, begin, end, &work_.low_rank[which].view, 0, n_, out, out_stride, nullptr, Output::kAdd});
+    for (const Span& span : spans_) {
+      if (const LowRank* own = linear.low_rank(span.adapter)) {
+        kernels_.multiply({&own->b, begin, end, &work_.low_rank[which].view, span.first, span.last,
+                           out + span.first * out_stride, out_stride, nullptr, Output::kAdd});
+      }
     }
   }
 
@@ -339,6 +370,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
   const int64_t residual_stride_;
   const int64_t qkv_stride_;
   std::vector<Run> runs_;
+  std::vector<Span> spans_;
 };
 
 }  // namespace

@@ -58,18 +58,31 @@ class PagedDecoder:
         self.keys = np.full(slots, np.nan, np.float32)
         self.values = np.full(slots, np.nan, np.float32)
         self.num_computed = 0
+        self.adapters: list[dict[str, np.ndarray] | None] = []
 
-    def forward(self, tokens, positions, sequence, page_table, logit_rows):
-        states = self.hidden(tokens, positions, sequence, page_table)
+    def add_adapter(self):
+        free = [*(index for index, one in enumerate(self.adapters) if one is None), len(self.adapters)][0]
+        self.adapters[free : free + 1] = [{}]
+        return free
+
+    def set_adapter(self, adapter, name, a, b, scale, exact=False):
+        self.adapters[adapter][name] = np.float32(scale) * (b @ a)
+
+    def remove_adapter(self, adapter):
+        assert self.adapters[adapter] is not None
+        self.adapters[adapter] = None
+
+    def forward(self, tokens, positions, sequence, page_table, logit_rows, adapters=None):
+        states = self.hidden(tokens, positions, sequence, page_table, adapters)
         head = self.weights.get("lm_head.weight", self.weights["model.embed_tokens.weight"])
         return (
             np.stack([head @ states[row] for row in logit_rows]) if len(logit_rows) else np.empty((0, len(head)), "f4")
         )
 
-    def hidden(self, tokens, positions, sequence, page_table):
+    def hidden(self, tokens, positions, sequence, page_table, adapters=None):
         assert len(tokens) == len(positions) == len(sequence)
         rows = [
-            self._token(int(token), int(position), page_table[row])
+            self._token(int(token), int(position), page_table[row], -1 if adapters is None else int(adapters[row]))
             for token, position, row in zip(tokens, positions, sequence, strict=True)
         ]
         self.num_computed += len(rows)
@@ -102,8 +115,10 @@ class PagedDecoder:
         first, second = heads[:, :half], heads[:, half:]
         return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=1)
 
-    def _token(self, token: int, position: int, pages: np.ndarray) -> np.ndarray:
+    def _token(self, token: int, position: int, pages: np.ndarray, adapter: int) -> np.ndarray:
         shape, w = self.shape, self.weights
+        changes = self.adapters[adapter] if adapter >= 0 else {}
+        assert changes is not None, f"adapter {adapter} was removed"
         x = w["model.embed_tokens.weight"][token]
         slots = [self._slot(place, pages) for place in range(position + 1)]
         group = shape.num_attention_heads // shape.num_key_value_heads
@@ -112,6 +127,8 @@ class PagedDecoder:
 
             def project(part: str, x: np.ndarray, prefix: str = prefix) -> np.ndarray:
                 out = w[f"{prefix}{part}_proj.weight"] @ x
+                change = changes.get(f"{prefix}{part}_proj.weight")
+                out = out if change is None else out + change @ x
                 bias = w.get(f"{prefix}{part}_proj.bias")
                 return out if bias is None else out + bias
 

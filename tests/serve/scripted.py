@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from highrise.serve.engine_backend import EngineBackend
+from highrise.serve.loaded_adapters import LoadedAdapters
 from highrise.serve.request import Output, Request, TokenLogprob
+from tests.reference.paged_decoder import TINY
 
 EOS = 256
 
@@ -94,13 +96,20 @@ class ScriptedRunner:
 
     def stats(self) -> Any:
         return SimpleNamespace(
-            num_running=1, num_waiting=0, page_usage=0.5, num_preemptions=2, drafted_tokens=8, accepted_tokens=5
+            num_running=1,
+            num_waiting=0,
+            page_usage=0.5,
+            num_preemptions=2,
+            drafted_tokens=8,
+            accepted_tokens=5,
+            running_adapters=(),
+            waiting_adapters=(),
         )
 
     def close(self) -> None:
         self.alive = False
 
-    async def embed(self, prompts: Sequence[Sequence[int]]) -> Any:
+    async def embed(self, prompts: Sequence[Sequence[int]], *, adapter: str | None = None) -> Any:
         import numpy as np
 
         return np.array([[len(ids), 1.0] for ids in prompts], dtype=np.float32)
@@ -172,7 +181,12 @@ def scripted_backend(
     """An `EngineBackend` over a scripted engine."""
     speak = (lambda _prompt: say) if isinstance(say, str) else say
     engine = SimpleNamespace(
-        name="scripted", tokenizer=ByteTokenizer(), prompts=ScriptedPrompts(), max_context=max_context
+        name="scripted",
+        tokenizer=ByteTokenizer(),
+        prompts=ScriptedPrompts(),
+        max_context=max_context,
+        adapters=LoadedAdapters(None, TINY),  # type: ignore[arg-type]
+        default_adapter=None,
     )
     runner = ScriptedRunner(speak, delay=delay)
     return EngineBackend(engine, runner, embedder=embedder, max_waiting=max_waiting, aliases=aliases)  # type: ignore[arg-type]

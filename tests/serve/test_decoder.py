@@ -91,11 +91,11 @@ def int32(*values: int) -> np.ndarray:
     return np.array(values, np.int32)
 
 
-def run_whole(decoder: csrc.Decoder, tokens: list[int]) -> np.ndarray:
+def run_whole(decoder: csrc.Decoder, tokens: list[int], adapter: int = -1) -> np.ndarray:
     count = len(tokens)
     table = np.arange(decoder.num_pages, dtype=np.int32)[None]
     rows = np.arange(count, dtype=np.int32)
-    return decoder.forward(int32(*tokens), rows, np.zeros(count, np.int32), table, rows)
+    return decoder.forward(int32(*tokens), rows, np.zeros(count, np.int32), table, rows, int32(adapter))
 
 
 @each_isa
@@ -218,16 +218,18 @@ def test_adapter_beside_the_weights(rank: int, count: int) -> None:
     tokens = rng.integers(0, QWEN.vocab_size, count).tolist()
     plain = run_whole(decoder, tokens)
     merged = dict(weights)
+    adapter = decoder.add_adapter()
     for name in [name for name in weights if "_proj.weight" in name]:
         rows, cols = weights[name].shape
         a = (rng.standard_normal((rank, cols)) / np.sqrt(cols)).astype(np.float32)
         b = (rng.standard_normal((rows, rank)) * 0.1 / np.sqrt(rank)).astype(np.float32)
-        decoder.set_adapter(name, a, b, 2.0)
+        decoder.set_adapter(adapter, name, a, b, 2.0)
         merged[name] = weights[name] + 2.0 * b @ a
     expected = reference.logits(QWEN, merged, tokens)
-    got = run_whole(decoder, tokens)
+    got = run_whole(decoder, tokens, adapter)
     assert np.abs(got - expected).mean() < 0.05 * np.abs(plain - expected).mean()
-    decoder.clear_adapter()
+    np.testing.assert_array_equal(run_whole(decoder, tokens), plain)
+    decoder.remove_adapter(adapter)
     np.testing.assert_array_equal(run_whole(decoder, tokens), plain)
 
 

@@ -44,11 +44,12 @@ def write_adapter(folder, *, rank=3, alpha=6.0, modules=(MODULE, "model.layers.0
     return tensors
 
 
-def logits(decoder, count=20):
+def logits(decoder, count=20, adapter=-1):
     tokens = np.arange(3, 3 + count, dtype=np.int32)
     positions = np.arange(count, dtype=np.int32)
     table = np.array([[2, 0, 3, 1]], dtype=np.int32)
-    return decoder.forward(tokens, positions, np.zeros(count, dtype=np.int32), table, positions)
+    adapters = np.array([adapter], dtype=np.int32)
+    return decoder.forward(tokens, positions, np.zeros(count, dtype=np.int32), table, positions, adapters)
 
 
 def plan(**options):
@@ -67,14 +68,15 @@ def test_an_adapter_beside_the_weights_equals_one_merged_into_them(tmp_path):
     before = logits(decoder)
     tensors = write_adapter(tmp_path / "adapter")
     merged = dict(WEIGHTS)
+    adapter = decoder.add_adapter()
     for module, low in read_adapter(tmp_path / "adapter", TINY).items():
         assert low.scale == 2.0
         a, b = (tensors[f"base_model.model.{module}.lora_{kind}.weight"] for kind in "AB")
         assert (low.a_RI == a).all() and (low.b_OR == b).all()
-        decoder.set_adapter(f"{module}.weight", low.a_RI, low.b_OR, low.scale)
+        decoder.set_adapter(adapter, f"{module}.weight", low.a_RI, low.b_OR, low.scale)
         merged[f"{module}.weight"] = merged[f"{module}.weight"] + 2.0 * b @ a
     expected = logits(PagedDecoder(TINY, merged, num_pages=4, page_size=PAGE_SIZE))
-    found = logits(decoder)
+    found = logits(decoder, adapter=adapter)
     # The decoder rounds adapters and what goes into them to 8 bits.
     assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(expected - before)
 

@@ -22,16 +22,18 @@ from highrise.serve.protocol import (
     EmbeddingRequest,
     InfillAnswer,
     InfillRequest,
+    LoadAdapterRequest,
     Model,
     ModelList,
     Tokenized,
     TokenizeRequest,
+    UnloadAdapterRequest,
 )
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Backend", "Embedder"]
+__all__ = ["AdapterLoader", "Backend", "Embedder"]
 
 
 class Backend(Protocol):
@@ -85,6 +87,16 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Stop and free what is held."""
+
+
+class AdapterLoader(Protocol):
+    """A backend that takes and drops LoRA adapters while it runs. Both tell what happened in a sentence."""
+
+    async def load_adapter(self, request: LoadAdapterRequest) -> str:
+        """Load an adapter from a folder of the server's machine; `ApiError` when that cannot be done."""
+
+    async def unload_adapter(self, request: UnloadAdapterRequest) -> str:
+        """Drop one; requests under way end with it. `ApiError` (404) when there is none of that name."""
 
 
 class Embedder(Protocol):

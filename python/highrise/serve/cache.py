@@ -65,6 +65,10 @@ class Cache:
             self._salts[key] = next(self._next_salt)
         return self._salts[key]
 
+    def forget_adapter(self, adapter: str) -> None:
+        """What was computed under that name is not found again: the next adapter of the name gets new salts."""
+        self._salts = {key: salt for key, salt in self._salts.items() if key[1] != adapter}
+
     def private_salt(self) -> int:
         """A salt that nobody else has: nothing cached is found."""
         return next(self._next_salt)

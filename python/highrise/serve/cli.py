@@ -7,8 +7,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from highrise.core.catalogue import locate
-from highrise.core.errors import InputError
+from highrise.core.errors import ConfigError, InputError
 from highrise.core.progress import human_seconds, say
 from highrise.encode.minilm import MiniLm
 from highrise.serve.backend import Embedder
@@ -16,6 +18,7 @@ from highrise.serve.config import ServeConfig, parse_bytes
 from highrise.serve.engine import Engine
 from highrise.serve.engine_backend import EngineBackend
 from highrise.serve.http import serve_app
+from highrise.serve.http_adapters import adapter_routes
 from highrise.serve.runner import EngineRunner
 from highrise.serve.server import address_of, bind, run_app
 
@@ -35,6 +38,8 @@ def serve(arguments: argparse.Namespace) -> int:
         answer_timeout=arguments.answer_timeout,
         drain=arguments.drain,
         log_format=arguments.log_format,
+        lora_modules=_modules(arguments.lora_modules),
+        allow_runtime_lora_updating=arguments.allow_runtime_lora_updating,
     )
     with bind(config.host, config.port) as listener:
         started = time.monotonic()
@@ -44,13 +49,37 @@ def serve(arguments: argparse.Namespace) -> int:
         url = address_of(listener)
         say(f"{backend.name}: weights {config.weights}, context {backend.max_context:,} tokens")
         run_app(
-            serve_app(backend),
+            serve_app(backend, more=adapter_routes(backend) if config.allow_runtime_lora_updating else ()),
             listener,
             on_ready=lambda: _ready(url, time.monotonic() - started),
             log_format=config.log_format,
             drain_seconds=config.drain_seconds,
         )
     return 0
+
+
+def _modules(given: Sequence[str]) -> dict[str, str]:
+    """`NAME=PATH` as vLLM has it, or its `{"name": ..., "path": ...}`."""
+    modules: dict[str, str] = {}
+    for one in given:
+        name, equals, path = one.partition("=")
+        if one.lstrip().startswith("{"):
+            try:
+                module = msgspec.json.decode(one, type=_Module)
+            except msgspec.MsgspecError as error:
+                raise ConfigError(f'--lora-modules {one} is not {{"name": ..., "path": ...}}: {error}') from error
+            name, equals, path = module.name, "=", module.path
+        if not (name and equals and path):
+            raise ConfigError(f"--lora-modules {one} is not NAME=PATH, such as sql=adapters/sql")
+        if name in modules:
+            raise ConfigError(f'--lora-modules names "{name}" twice: {modules[name]} and {path}')
+        modules[name] = path
+    return modules
+
+
+class _Module(msgspec.Struct):
+    name: str
+    path: str
 
 
 def open_embedder(name: str, *, max_tokens: int = 128) -> MiniLm:
@@ -74,11 +103,16 @@ def open_engine_backend(
     """
     if adapter is not None and not adapter.is_dir():
         raise InputError(f"{adapter} is not an adapter folder (with adapter_config.json and adapter_model.safetensors)")
+    names = {str(model), name} if name else {str(model)}
+    for module, folder in config.lora_modules.items():
+        if module in names:
+            raise ConfigError(f'the adapter of {folder} is called "{module}", as the model is; give it another name')
     memory = config.cache_memory
     engine = Engine.load(
         locate(model, kind="decoder", download=True, say=say),
         weights=config.weights,
         adapter=adapter,
+        adapters={module: Path(folder) for module, folder in config.lora_modules.items()},
         threads=config.threads,
         isa=config.kernels,
         max_context=config.max_context,

@@ -34,7 +34,23 @@ COMMANDS: tuple[Command, ...] = (
                 ),
                 default="auto",
             ),
-            Argument(names=("--adapter",), help="a LoRA adapter in PEFT's format", metavar="FOLDER"),
+            Argument(
+                names=("--adapter",),
+                help="a LoRA adapter in PEFT's format that all requests run under that name no other",
+                metavar="FOLDER",
+            ),
+            Argument(
+                names=("--lora-modules",),
+                help="LoRA adapters beside the model; requests ask for one by its name as the model",
+                nargs="+",
+                default=(),
+                metavar="NAME=PATH",
+            ),
+            Argument(
+                names=("--allow-runtime-lora-updating",),
+                flag=True,
+                help="offer /v1/load_lora_adapter and /v1/unload_lora_adapter, which read folders of this machine",
+            ),
             Argument(names=("--embedder",), help="an embedding model for /v1/embeddings, such as minilm-l6"),
             Argument(names=("--max-context",), help="longest prompt plus answer in tokens", type=int, metavar="N"),
             Argument(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from highrise.core.config import Config, parse_duration
 from highrise.core.errors import ConfigError
 
@@ -44,6 +46,10 @@ class ServeConfig(Config, frozen=True, kw_only=True):
     """At SIGTERM new requests are refused, and those in flight may take so long to finish."""
     log_format: Literal["none", "text", "json"] = "none"
     """One line a request on the standard output; never with a word of a prompt or an answer."""
+    lora_modules: dict[str, str] = msgspec.field(default_factory=dict)
+    """LoRA adapters in PEFT's format by the name under which requests ask for them as `model`: name and folder."""
+    allow_runtime_lora_updating: bool = False
+    """Whether /v1/load_lora_adapter and /v1/unload_lora_adapter exist; whoever calls them names folders to read."""
     upstream: str | None = None
     """Base URL of an OpenAI-compatible server to use in place of the own engine."""
 
@@ -59,6 +65,9 @@ class ServeConfig(Config, frozen=True, kw_only=True):
                 raise ConfigError(f"{name} is {value}; it must be at least 1, or left out to be derived")
         if self.threads is not None and self.threads > _MAX_THREADS:
             raise ConfigError(f"threads is {self.threads}; it may be at most {_MAX_THREADS}")
+        for name, folder in self.lora_modules.items():
+            if not name or not folder:
+                raise ConfigError(f'lora_modules has "{name}" = "{folder}"; both the name and the folder must be given')
         for name in ("answer_timeout", "drain"):
             if getattr(self, name) is not None:
                 parse_duration(getattr(self, name), where=f"serve.{name}")

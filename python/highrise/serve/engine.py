@@ -21,6 +21,7 @@ from highrise.core.errors import InputError
 from highrise.core.shape import DecoderShape
 from highrise.serve.begun import Begun, TokenIndex
 from highrise.serve.cache import Cache
+from highrise.serve.loaded_adapters import AdapterHolder, LoadedAdapter, LoadedAdapters
 from highrise.serve.request import FinishReason, Output, Priority, Request, Sampling, join
 from highrise.serve.sampling import Sampler, token_logprob
 from highrise.serve.scheduler import Scheduler, Work
@@ -39,14 +40,32 @@ Floats = npt.NDArray[np.float32]
 _RENEWAL = "\0renewal"
 
 
-class Decoder(Protocol):
-    """One forward step over a paged cache. T tokens of S sequences, each with a row of P pages."""
+class Decoder(AdapterHolder, Protocol):
+    """One forward step over a paged cache. T tokens of S sequences, each with a row of P pages and maybe an adapter."""
 
-    def forward(self, tokens_T: Ints, positions_T: Ints, sequence_T: Ints, pages_SP: Ints, logit_rows: Ints) -> Floats:  # noqa: N803
-        """float32 logits (len(logit_rows), vocabulary); keys and values of all T tokens are written first."""
+    def forward(
+        self,
+        tokens_T: Ints,  # noqa: N803
+        positions_T: Ints,  # noqa: N803
+        sequence_T: Ints,  # noqa: N803
+        pages_SP: Ints,  # noqa: N803
+        logit_rows: Ints,
+        adapters_S: Ints | None = None,  # noqa: N803
+    ) -> Floats:
+        """float32 logits (len(logit_rows), vocabulary); keys and values of all T tokens are written first.
+
+        `adapters_S` has the number of each sequence's adapter, -1 for none.
+        """
         ...
 
-    def hidden(self, tokens_T: Ints, positions_T: Ints, sequence_T: Ints, pages_SP: Ints) -> Floats:  # noqa: N803
+    def hidden(
+        self,
+        tokens_T: Ints,  # noqa: N803
+        positions_T: Ints,  # noqa: N803
+        sequence_T: Ints,  # noqa: N803
+        pages_SP: Ints,  # noqa: N803
+        adapters_S: Ints | None = None,  # noqa: N803
+    ) -> Floats:
         """float32 hidden states after the last norm (T, hidden)."""
         ...
 
@@ -84,6 +103,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     generated_tokens: int
     num_steps: int
     step_seconds: float
+    running_adapters: tuple[str, ...]
+    """Names of the adapters that running requests ask for."""
+    waiting_adapters: tuple[str, ...]
 
 
 class Engine:
@@ -105,13 +127,15 @@ class Engine:
         speculate: bool = True,
         name: str = "model",
         eos_ids: tuple[int, ...] | None = None,
-        adapter: str | None = None,
+        exact_adapters: bool = False,
     ) -> None:
         self.decoder = decoder
         self.shape = shape
         self.tokenizer = tokenizer
         self.name = name
-        self.adapter = adapter
+        self.adapters = LoadedAdapters(decoder, shape, exact=exact_adapters)
+        self.default_adapter: LoadedAdapter | None = None
+        """What requests run under that name no adapter."""
         self._prompts = prompts
         self.eos_ids = tuple(tokenizer.eos_ids) if eos_ids is None else eos_ids
         self.cache = Cache(num_pages, page_size)
@@ -199,8 +223,38 @@ class Engine:
                 f"floating is {request.floating}; it must name tokens inside a prompt of {len(request.prompt_ids)}, "
                 "the last one not among them"
             )
-        if request.adapter is not None and request.adapter != self.adapter:
-            raise InputError(f'adapter "{request.adapter}" is not loaded; loaded: {self.adapter or "none"}')
+        self._adapter_of(request)
+
+    def _adapter_of(self, request: Request) -> LoadedAdapter | None:
+        return self.default_adapter if request.adapter is None else self.adapters.find(request.adapter)
+
+    def load_adapter(self, name: str, folder: Path, *, default: bool = False) -> LoadedAdapter:
+        """Load a LoRA adapter in PEFT's format for requests that name it, or with `default` for all others too.
+
+        `InputError` for a name that is taken and for adapters that cannot be used.
+        """
+        adapter = self.adapters.prepare(name, folder)
+        self.register_adapter(adapter)
+        if default:
+            self.default_adapter = adapter
+        return adapter
+
+    def register_adapter(self, adapter: LoadedAdapter, *, replace: bool = False) -> None:
+        """Let requests ask for a prepared adapter (`LoadedAdapters.prepare`), in place of one of its name or not."""
+        if replace and self.default_adapter is not None and self.default_adapter.name == adapter.name:
+            self.default_adapter = adapter
+        if self.adapters.register(adapter, replace=replace) is not None:
+            self.cache.forget_adapter(adapter.name)
+
+    def unload_adapter(self, name: str) -> None:
+        """Refuse new requests for an adapter; those under way end with it, then its memory is free.
+
+        Pages that it filled are never found again, not even by another adapter of its name.
+        """
+        if self.adapters.find(name) is self.default_adapter:
+            raise InputError(f'adapter "{name}" is what {self.name} runs with; it stays as long as the model')
+        self.adapters.unload(name)
+        self.cache.forget_adapter(name)
 
     def add(self, request: Request) -> str:
         """Queue a request and return its id. `InputError` for what cannot run, `QueueFullError` when too many wait."""
@@ -219,12 +273,14 @@ class Engine:
         limit = self.max_context
         if sampling.max_tokens is not None:
             limit = min(limit, len(request.prompt_ids) + sampling.max_tokens)
+        adapter = self._adapter_of(request)
         sequence = Sequence(
             msgspec.structs.replace(request, id=name),
             sampler=sampler,
             stream=self.tokenizer.decode_stream(),
-            salt=self.cache.salt(request.salt, request.adapter or self.adapter),
+            salt=self.cache.salt(request.salt, None if adapter is None else adapter.name),
             token_limit=limit,
+            adapter=adapter,
         )
         if sequence.wants_prompt_logprobs:
             sequence.salt = self.cache.private_salt()
@@ -233,6 +289,7 @@ class Engine:
             self.cancel(older)
         self._drop_renewal()
         self.scheduler.add(sequence)
+        self.adapters.hold(adapter)
         self._sequences[name] = sequence
         if request.session:
             self._sessions[request.session] = name
@@ -272,10 +329,12 @@ class Engine:
             stream=self.tokenizer.decode_stream(),
             salt=sequence.salt,
             token_limit=sequence.num_prompt,
+            adapter=sequence.adapter,
         )
         renewal.renews = True
         self._drop_renewal()
         self.scheduler.add(renewal)
+        self.adapters.hold(renewal.adapter)
         self._sequences[_RENEWAL] = renewal
 
     def _drop_renewal(self) -> None:
@@ -284,6 +343,7 @@ class Engine:
 
     def _remove(self, sequence: Sequence) -> None:
         self.scheduler.remove(sequence)
+        self.adapters.release(sequence.adapter)
         request = sequence.request
         del self._sequences[request.id]
         if request.session and self._sessions.get(request.session) == request.id:
@@ -342,7 +402,8 @@ class Engine:
         return len(self._wanted(item)) - 1 - len(item.drafts)
 
     def _forward(self, work: list[Work]) -> tuple[Floats, dict[str, int]]:
-        """Logits of all wanted rows, and the first row of each request."""
+        """Logits of all wanted rows, and the first row of each request; rows of one adapter side by side."""
+        work = sorted(work, key=lambda item: _number(item.sequence.adapter))
         sequences = [item.sequence for item in work]
         width = self.cache.write_tables(sequences, self._table_SP)
         self._transfer()
@@ -363,7 +424,8 @@ class Engine:
                 wanted.extend(range(end - len(offsets), end))
             place = end
         table = np.ascontiguousarray(self._table_SP[: len(work), :width])
-        logits = self.decoder.forward(tokens, positions, owner, table, np.array(wanted, dtype=np.int32))
+        adapters = _numbers([sequence.adapter for sequence in sequences])
+        logits = self.decoder.forward(tokens, positions, owner, table, np.array(wanted, dtype=np.int32), adapters)
         return logits, rows
 
     def _transfer(self) -> None:
@@ -421,8 +483,9 @@ class Engine:
         )
         if reason is not None:
             stale = self.cache.floating.is_stale(sequence)
+            leaving = sequence.adapter is not None and sequence.adapter.leaving
             self._remove(sequence)
-            if stale:
+            if stale and not leaving:
                 self._renew(sequence)
         return output
 
@@ -469,14 +532,20 @@ class Engine:
                     collected[output.request_id].append(output)
         return [collected[name] for name in names]
 
-    def embed(self, prompts: Items[Items[int]], *, between: Callable[[], None] | None = None) -> Floats:
+    def embed(
+        self,
+        prompts: Items[Items[int]],
+        *,
+        adapter: str | None = None,
+        between: Callable[[], None] | None = None,
+    ) -> Floats:
         """Mean of the last hidden states of each prompt's tokens, scaled to length 1: float32 (len(prompts), hidden).
 
         Pages are borrowed for the time of one prompt. `between` is called after each.
         """
         vectors = np.empty((len(prompts), self.shape.hidden_size), dtype=np.float32)
         for index, ids in enumerate(prompts):
-            request = Request(prompt_ids=list(ids))
+            request = Request(prompt_ids=list(ids), adapter=adapter)
             self.check(request)
             mean = self._mean_hidden(request)
             vectors[index] = mean / max(float(np.linalg.norm(mean)), 1e-12)
@@ -497,11 +566,12 @@ class Engine:
         try:
             table = np.full((1, self._table_SP.shape[1]), -1, dtype=np.int32)
             self.cache.write_tables([sequence], table)
+            adapters = _numbers([self._adapter_of(request)])
             total = np.zeros(self.shape.hidden_size)
             for start in range(0, sequence.num_prompt, self.scheduler.step_tokens):
                 tokens = np.array(sequence.tokens[start : start + self.scheduler.step_tokens], dtype=np.int32)
                 positions = np.arange(start, start + len(tokens), dtype=np.int32)
-                states = self.decoder.hidden(tokens, positions, np.zeros_like(tokens), table)
+                states = self.decoder.hidden(tokens, positions, np.zeros_like(tokens), table, adapters)
                 total += states.sum(axis=0, dtype=np.float64)
             return total / sequence.num_prompt
         finally:
@@ -526,4 +596,20 @@ class Engine:
             generated_tokens=self._generated_tokens,
             num_steps=self._num_steps,
             step_seconds=self._step_seconds,
+            running_adapters=_names(self.scheduler.running),
+            waiting_adapters=_names(self.scheduler.waiting),
         )
+
+
+def _number(adapter: LoadedAdapter | None) -> int:
+    return -1 if adapter is None else adapter.number
+
+
+def _numbers(adapters: Items[LoadedAdapter | None]) -> Ints | None:
+    if all(adapter is None for adapter in adapters):
+        return None
+    return np.array([_number(adapter) for adapter in adapters], dtype=np.int32)
+
+
+def _names(sequences: list[Sequence]) -> tuple[str, ...]:
+    return tuple(sorted({sequence.adapter.name for sequence in [*sequences] if sequence.adapter is not None}))

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
+from highrise.core.errors import InputError
 from highrise.serve.backend import Embedder
 from highrise.serve.engine_chat import EngineChat
 from highrise.serve.engine_completions import EngineCompletions
 from highrise.serve.engine_infill import EngineInfill
-from highrise.serve.engine_inputs import EngineInputs, beside
+from highrise.serve.engine_inputs import EngineInputs, beside, not_served
 from highrise.serve.generation import Generation
+from highrise.serve.loaded_adapters import LoadedAdapter
 from highrise.serve.metrics import Metrics
 from highrise.serve.protocol import (
     ApiError,
@@ -34,10 +37,12 @@ from highrise.serve.protocol import (
     EmbeddingUsage,
     InfillAnswer,
     InfillRequest,
+    LoadAdapterRequest,
     Model,
     ModelList,
     Tokenized,
     TokenizeRequest,
+    UnloadAdapterRequest,
     encode_floats,
     now,
 )
@@ -100,8 +105,8 @@ class EngineBackend:
             raise ApiError("The engine has stopped; start the server again.", status=503, type="server_error")
 
     async def models(self) -> ModelList:
-        """The decoder, and the embedder when there is one."""
-        models = [self._decoder(self.name)]
+        """The decoder, its adapters, and the embedder when there is one."""
+        models = [self._decoder(self.name), *map(self._adapter, self._adapters())]
         if self.embedder is not None:
             models.append(Model(id=self.embedder.name, root=self.embedder.name, created=self._created))
         return ModelList(models)
@@ -114,8 +119,50 @@ class EngineBackend:
         self._inputs.check_model(name)
         return self._decoder(name)
 
+    def _adapters(self) -> list[LoadedAdapter]:
+        """Those that can be asked for beside the model itself."""
+        adapters = self.engine.adapters
+        return [one for one in map(adapters.find, adapters.names) if one is not self.engine.default_adapter]
+
+    def _adapter(self, adapter: LoadedAdapter) -> Model:
+        return Model(
+            id=adapter.name,
+            root=str(adapter.path),
+            created=adapter.created,
+            max_model_len=self.max_context,
+            parent=self.name,
+        )
+
     def _decoder(self, name: str) -> Model:
         return Model(id=name, root=self.name, created=self._created, max_model_len=self.max_context)
+
+    async def load_adapter(self, request: LoadAdapterRequest) -> str:
+        """Load a LoRA adapter from a folder of this machine; what happened, in a sentence."""
+        name, adapters = request.lora_name, self.engine.adapters
+        if self._inputs.is_base(name) or (self.embedder is not None and name == self.embedder.name):
+            raise ApiError(f"'{name}' is the name of a model here; give the adapter another.", param="lora_name")
+        if name in adapters.names and not request.load_inplace:
+            raise ApiError(
+                f"The adapter '{name}' is loaded already; unload it first, or set 'load_inplace' to true.",
+                param="lora_name",
+            )
+        try:
+            await self.runner.load_adapter(name, Path(request.lora_path), replace=request.load_inplace)
+        except InputError as error:
+            param = "lora_path" if request.lora_path in str(error) else "lora_name"
+            raise ApiError(f"The adapter cannot be loaded: {error}.", param=param) from error
+        return f"Success: LoRA adapter '{name}' added successfully."
+
+    async def unload_adapter(self, request: UnloadAdapterRequest) -> str:
+        """Refuse new requests under an adapter, and free it after the last; what happened, in a sentence."""
+        name = request.lora_name
+        if name not in self.engine.adapters.names:
+            raise not_served(name, self.engine.adapters.names).renamed({"model": "lora_name"})
+        try:
+            await self.runner.unload_adapter(name)
+        except InputError as error:
+            raise ApiError(f"The adapter cannot be unloaded: {error}.", param="lora_name") from error
+        return f"Success: LoRA adapter '{name}' removed successfully."
 
     async def close(self) -> None:
         """Stop the engine's thread."""
@@ -126,6 +173,9 @@ class EngineBackend:
         self.metrics.running.set(stats.num_running)
         self.metrics.waiting.set(stats.num_waiting)
         self.metrics.cache_usage.set(stats.page_usage)
+        if self.engine.adapters.names or stats.running_adapters or stats.waiting_adapters:
+            most = self.engine.adapters.most
+            self.metrics.adapters(most, running=stats.running_adapters, waiting=stats.waiting_adapters)
         for counter, total in (
             (self.metrics.preemptions, stats.num_preemptions),
             (self.metrics.drafted, stats.drafted_tokens),
@@ -181,15 +231,15 @@ class EngineBackend:
 
     async def _embed_by_engine(self, request: EmbeddingRequest, prompts: list[list[int]]) -> EmbeddingList:
         """Without an embedding model: the mean of the decoder's last hidden states, good for little but duplicates."""
-        self._inputs.check_model(request.model)
+        adapter = self._inputs.adapter(request.model)
         for ids in prompts:
             if not ids:
                 raise ApiError("A text is empty; there is nothing to embed.", param="input")
             self._inputs.room(ids, "input")
-        vectors = await self.runner.embed(prompts)
+        vectors = await self.runner.embed(prompts, adapter=adapter)
         if request.dimensions is not None:
             vectors = shorten(vectors, request.dimensions)
-        return self._vectors(vectors, request, self.name, sum(map(len, prompts)))
+        return self._vectors(vectors, request, adapter or self.name, sum(map(len, prompts)))
 
     def _vectors(
         self, vectors: np.ndarray[Any, Any], request: EmbeddingRequest, name: str, tokens: int

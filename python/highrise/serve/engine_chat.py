@@ -50,6 +50,7 @@ class _Work(msgspec.Struct, kw_only=True):
 
     id: str
     created: int
+    model: str
     prompt_ids: list[int]
     streams: list[AsyncGenerator[Output, None]]
     readers: list[ToolStream] | None
@@ -73,7 +74,6 @@ class EngineChat:
 
     def __init__(self, inputs: EngineInputs, generation: Generation) -> None:
         self._inputs = inputs
-        self._name = inputs.name
         self._generation = generation
 
     async def whole(self, request: ChatRequest) -> Chat:
@@ -103,7 +103,7 @@ class EngineChat:
             )
             for index in range(count)
         ]
-        return Chat(id=work.id, created=work.created, model=self._name, choices=choices, usage=usage.total())
+        return Chat(id=work.id, created=work.created, model=work.model, choices=choices, usage=usage.total())
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
         """The same in pieces; what is wrong with the request is refused at once."""
@@ -118,7 +118,7 @@ class EngineChat:
             if request.logprobs and pending[index]:
                 logprobs, pending[index] = TokenLogprobs(pending[index]), []
             choice = ChatChunkChoice(index=index, delta=delta, finish_reason=reason, logprobs=logprobs)
-            return ChatChunk(id=work.id, created=work.created, model=self._name, choices=[choice])
+            return ChatChunk(id=work.id, created=work.created, model=work.model, choices=[choice])
 
         pieces = merge(work.streams)
         try:
@@ -138,12 +138,12 @@ class EngineChat:
                 if output.finish_reason is not None:
                     yield chunk(index, ChatDelta(), chat_reason(output.finish_reason, work.num_calls(index) > 0))
             if request.stream_options is not None and request.stream_options.include_usage:
-                yield ChatChunk(id=work.id, created=work.created, model=self._name, choices=[], usage=usage.total())
+                yield ChatChunk(id=work.id, created=work.created, model=work.model, choices=[], usage=usage.total())
         finally:
             await pieces.aclose()
 
     async def _begin(self, request: ChatRequest) -> _Work:
-        self._inputs.check_model(request.model)
+        adapter = self._inputs.adapter(request.model)
         if not request.messages:
             raise ApiError("'messages' is empty; there is nothing to answer.", param="messages")
         if request.top_logprobs is not None and not request.logprobs:
@@ -185,6 +185,7 @@ class EngineChat:
             priority=request.priority or 0,
             constraint=constraint,
             timeout=request.timeout,
+            adapter=adapter,
         )
         readers = None
         if tools is not None:
@@ -192,4 +193,11 @@ class EngineChat:
             readers = [
                 ToolStream(self._inputs.prompts.parse_tool_calls, forced=forced, only_first=only_first) for _ in streams
             ]
-        return _Work(id=new_id("chatcmpl"), created=now(), prompt_ids=ids, streams=streams, readers=readers)
+        return _Work(
+            id=new_id("chatcmpl"),
+            created=now(),
+            model=adapter or self._inputs.name,
+            prompt_ids=ids,
+            streams=streams,
+            readers=readers,
+        )

@@ -27,6 +27,7 @@ class _Work(msgspec.Struct, kw_only=True):
 
     id: str
     created: int
+    model: str
     prompts: list[list[int]]
     per_prompt: int
     echo: list[str]
@@ -71,7 +72,6 @@ class EngineCompletions:
 
     def __init__(self, inputs: EngineInputs, generation: Generation) -> None:
         self._inputs = inputs
-        self._name = inputs.name
         self._generation = generation
 
     async def whole(self, request: CompletionRequest) -> Completion:
@@ -97,7 +97,7 @@ class EngineCompletions:
             )
             for place, index in enumerate(_kept(scores, work.per_prompt, num_choices(request)))
         ]
-        return Completion(id=work.id, created=work.created, model=self._name, choices=choices, usage=usage.total())
+        return Completion(id=work.id, created=work.created, model=work.model, choices=choices, usage=usage.total())
 
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[Completion, None]:
         """The same in pieces; what is wrong with the request is refused at once."""
@@ -120,9 +120,9 @@ class EngineCompletions:
                     logprobs=writer.take() if request.logprobs is not None else None,
                     finish_reason=wire_reason(output.finish_reason) if output.finish_reason else None,
                 )
-                yield Completion(id=work.id, created=work.created, model=self._name, choices=[choice])
+                yield Completion(id=work.id, created=work.created, model=work.model, choices=[choice])
             if request.stream_options is not None and request.stream_options.include_usage:
-                yield Completion(id=work.id, created=work.created, model=self._name, choices=[], usage=usage.total())
+                yield Completion(id=work.id, created=work.created, model=work.model, choices=[], usage=usage.total())
         finally:
             await pieces.aclose()
 
@@ -131,7 +131,7 @@ class EngineCompletions:
         return work.echo[index // work.per_prompt] + output.text if first and work.echo else output.text
 
     async def _begin(self, request: CompletionRequest) -> _Work:
-        self._inputs.check_model(request.model)
+        adapter = self._inputs.adapter(request.model)
         per_prompt = num_tries(request)
         stop_ids: Sequence[int] = ()
         fill_in: Prompt | None = None
@@ -172,9 +172,16 @@ class EngineCompletions:
                 timeout=request.timeout,
                 session=request.session if len(prompts) == 1 else None,
                 fill_in=fill_in,
+                adapter=adapter,
             )
         return _Work(
-            id=new_id("cmpl"), created=now(), prompts=prompts, per_prompt=per_prompt, echo=echo, streams=streams
+            id=new_id("cmpl"),
+            created=now(),
+            model=adapter or self._inputs.name,
+            prompts=prompts,
+            per_prompt=per_prompt,
+            echo=echo,
+            streams=streams,
         )
 
     def _fill_middle(self, request: CompletionRequest, max_tokens: int) -> Prompt:

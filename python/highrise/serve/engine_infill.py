@@ -32,7 +32,6 @@ class EngineInfill:
 
     def __init__(self, inputs: EngineInputs, generation: Generation) -> None:
         self._inputs = inputs
-        self._name = inputs.name
         self._generation = generation
 
     async def whole(self, request: InfillRequest) -> list[InfillAnswer]:
@@ -53,7 +52,7 @@ class EngineInfill:
             raise error.renamed(_THEIR_NAMES) from error
 
     def _begin(self, request: InfillRequest) -> AsyncGenerator[InfillAnswer, None]:
-        self._inputs.check_model(request.model)
+        adapter = self._inputs.adapter(request.model)
         wanted = min(_DEFAULT_TOKENS, self._inputs.max_context // 4)
         if request.n_predict is not None and request.n_predict >= 0:
             wanted = request.n_predict
@@ -94,12 +93,14 @@ class EngineInfill:
             priority=Priority.TYPING,
             session=request.session,
             fill_in=prompt,
+            adapter=adapter,
         )
-        return self._stream(request, ids, truncated, streams)
+        return self._stream(request, adapter or self._inputs.name, ids, truncated, streams)
 
     async def _stream(
         self,
         request: InfillRequest,
+        model: str,
         ids: list[int],
         truncated: bool,
         streams: list[AsyncGenerator[Output, None]],
@@ -119,10 +120,10 @@ class EngineInfill:
                 reason = output.finish_reason or ("stop" if stop.ended else None)
                 if reason is None:
                     if text:
-                        yield InfillAnswer(content=text, stop=False, index=index, model=self._name)
+                        yield InfillAnswer(content=text, stop=False, index=index, model=model)
                     continue
                 done.add(index)
-                yield self._last(index, text, reason, output, len(ids), truncated, started, first_token)
+                yield self._last(index, model, text, reason, output, len(ids), truncated, started, first_token)
                 if len(done) == len(streams):
                     break
         finally:
@@ -131,6 +132,7 @@ class EngineInfill:
     def _last(
         self,
         index: int,
+        model: str,
         text: str,
         reason: str,
         output: Output,
@@ -145,7 +147,7 @@ class EngineInfill:
         return InfillAnswer(
             content=text,
             stop=True,
-            model=self._name,
+            model=model,
             index=index,
             tokens_predicted=output.num_generated,
             tokens_evaluated=num_prompt,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from highrise.encode.prompt import Prompt
     from highrise.serve.engine import Engine
 
-__all__ = ["EngineInputs", "beside"]
+__all__ = ["EngineInputs", "beside", "not_served"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,16 @@ _LONG = 50_000
 async def beside(size: int, work: Callable[[], T]) -> T:
     """The outcome of `work` on a text of `size` characters; a long one does not keep other clients waiting."""
     return work() if size < _LONG else await asyncio.to_thread(work)
+
+
+def not_served(model: str, served: Sequence[str]) -> ApiError:
+    """The refusal of a model's name; `served` are those that there are."""
+    return ApiError(
+        f"The model '{model}' does not exist here; this server runs {', '.join(map(repr, served))}.",
+        status=404,
+        param="model",
+        code="model_not_found",
+    )
 
 
 class EngineInputs:
@@ -59,13 +69,19 @@ class EngineInputs:
 
     def check_model(self, name: str) -> None:
         """Refuse a model that is not served here."""
-        if name not in self._names:
-            raise ApiError(
-                f"The model '{name}' does not exist here; this server runs '{self.name}'.",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
+        self.adapter(name)
+
+    def adapter(self, model: str) -> str | None:
+        """The adapter that requests for `model` ask for, None for the model itself; refuse what is not served here."""
+        if model in self._names:
+            return None
+        if model in self._engine.adapters.names:
+            return model
+        raise not_served(model, [self.name, *self._engine.adapters.names])
+
+    def is_base(self, name: str) -> bool:
+        """Whether `name` stands for the model itself."""
+        return name in self._names
 
     def middle(
         self,

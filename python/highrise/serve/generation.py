@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import msgspec
 
 from highrise.core.errors import InputError, ServeError
+from highrise.serve.loaded_adapters import UnknownAdapterError
 from highrise.serve.metrics import Metrics
 from highrise.serve.protocol import ApiError, SamplingFields, new_id
 from highrise.serve.request import Output, Request, Sampling
@@ -164,12 +165,13 @@ class Generation:
         timeout: float | None = None,
         session: str | None = None,
         fill_in: Prompt | None = None,
+        adapter: str | None = None,
     ) -> list[AsyncGenerator[Output, None]]:
         """`count` streams over the same prompt; with a seed each choice gets its own.
 
         `timeout` seconds after the start an answer ends as it is, or is refused with 504 when it has not begun. A
         single stream takes the place of the one that its `session` has under way. `fill_in` tells what of the prompt
-        floats, and what the answer begins with.
+        floats, and what the answer begins with. `adapter` is the one to run under.
         """
         self.check_room(count)
         seconds = self._seconds(timeout)
@@ -183,6 +185,7 @@ class Generation:
                 prompt_ids=prompt_ids,
                 sampling=own,
                 priority=priority,
+                adapter=adapter,
                 constraint=None if constraint is None else constraint.fresh(),
                 session=session if session and count == 1 else "",
                 floating=None if fill_in is None else fill_in.floating,
@@ -214,6 +217,8 @@ class Generation:
                 if output.finish_reason is not None:
                     reason = output.finish_reason
                 yield output
+        except UnknownAdapterError as error:  # it was unloaded after the request's name was looked up
+            raise ApiError(f"{error}.", status=404, param="model", code="model_not_found") from error
         except ServeError as error:
             raise ApiError(
                 f"The engine has stopped: {error}.", status=503, type="server_error", code="engine_stopped"

@@ -7,7 +7,7 @@ engines. The agent composes these routes with its own.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 from litestar import Litestar, Request, Router, get, post
@@ -229,10 +229,10 @@ async def _first(work: Awaitable[list[Any]]) -> object:
     return (await work)[0]
 
 
-def serve_app(backend: Backend, *, keep_alive: float = 15.0) -> Litestar:
-    """The application of floor 6 alone: the routes and their page of documentation at /docs."""
+def serve_app(backend: Backend, *, keep_alive: float = 15.0, more: Sequence[Router] = ()) -> Litestar:
+    """The application of floor 6 alone: the routes, `more` of them, and their page of documentation at /docs."""
     return Litestar(
-        route_handlers=[*serve_routes(backend, keep_alive=keep_alive), openapi_json],
+        route_handlers=[*serve_routes(backend, keep_alive=keep_alive), *more, openapi_json],
         exception_handlers=error_handlers(),
         openapi_config=openapi_config("Highrise: a model over the OpenAI protocol"),
         on_shutdown=[backend.close],

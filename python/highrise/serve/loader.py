@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,6 @@ from highrise.core.shape import DecoderShape
 from highrise.core.weights import WeightFile, open_weights
 from highrise.encode.prompt import PromptFormat
 from highrise.encode.tokenizer import Tokenizer
-from highrise.serve.adapter import read_adapter
 from highrise.serve.engine import Engine
 
 __all__ = ["PAGE_SIZE", "Plan", "load_engine", "plan_memory"]
@@ -90,6 +89,7 @@ def load_engine(
     *,
     weights: WeightBits = "stored",
     adapter: Path | None = None,
+    adapters: Mapping[str, Path] | None = None,
     threads: int | None = None,
     isa: str = "auto",
     num_pages: int | None = None,
@@ -103,7 +103,8 @@ def load_engine(
 
     `weights` keeps the stored bits, or quantises again where the file has more ("int8", "int4"); "float32" expands them
     and computes without quantising anything, slowly, to have something to compare with. `say` hears one line about what
-    was derived. `options` are the engine's own (`step_tokens`, `max_running`, `max_waiting`, `name`).
+    was derived. Requests run under the one of `adapters` that they name, and without a name under `adapter`. `options`
+    are the engine's own (`step_tokens`, `max_running`, `max_waiting`, `name`).
     Raises `InputError` for weights, adapters or instruction sets that cannot be used.
     """
     started = time.perf_counter()
@@ -112,11 +113,6 @@ def load_engine(
         file.shape, threads=threads, num_pages=num_pages, max_context=max_context, cache_bytes=cache_bytes, kv=kv
     )
     decoder = make_decoder(file, plan, weights=weights, isa=isa, kv=kv)
-    adapter_name = None
-    if adapter is not None:
-        for module, low in read_adapter(adapter, file.shape).items():
-            decoder.set_adapter(f"{module}.weight", low.a_RI, low.b_OR, low.scale)
-        adapter_name = adapter.name
     tokenizer = Tokenizer.for_weights(path)
     prompts = PromptFormat.for_weights(path, tokenizer)
     options.setdefault("name", path.stem if path.is_file() else path.name)
@@ -128,11 +124,15 @@ def load_engine(
         num_pages=plan.num_pages,
         page_size=PAGE_SIZE,
         max_context=plan.max_context,
-        adapter=adapter_name,
+        exact_adapters=weights == "float32",
         **options,
     )
+    if adapter is not None:
+        engine.load_adapter(adapter.name, adapter, default=True)
+    for name, folder in (adapters or {}).items():
+        engine.load_adapter(name, folder)
     if say is not None:
-        beside = f", adapter {adapter_name}" if adapter_name else ""
+        beside = f", adapters {', '.join(engine.adapters.names)}" if engine.adapters.names else ""
         say(
             f"{engine.name}: weights {weights}{beside}, kernels {decoder.isa}, {plan.threads} threads, context "
             f"{plan.max_context:,} tokens, {plan.num_pages:,} pages of {PAGE_SIZE} tokens "

@@ -6,7 +6,7 @@ One registry a server, none of the global state of prometheus-client. Knows noth
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -55,6 +55,12 @@ class Metrics:
             ["model_name", "finished_reason"],
             registry=self.registry,
         )
+        self._adapters = Gauge(
+            "vllm:lora_requests_info",
+            "When requests under these adapters were last seen.",
+            ["max_lora", "waiting_lora_adapters", "running_lora_adapters"],
+            registry=self.registry,
+        )
         self._refresh: Callable[[], None] = lambda: None
 
     def refresh_with(self, refresh: Callable[[], None]) -> None:
@@ -68,6 +74,11 @@ class Metrics:
     def finished(self, reason: str) -> None:
         """Count a finished request."""
         self._success.labels(self._model, reason).inc()
+
+    def adapters(self, most: int, *, running: Sequence[str], waiting: Sequence[str]) -> None:
+        """Which adapters the requests in the batch and in the queue ask for, of `most` that may be loaded."""
+        self._adapters.clear()
+        self._adapters.labels(str(most), ",".join(waiting), ",".join(running)).set_to_current_time()
 
     def text(self) -> bytes:
         """The page in Prometheus' text format."""

@@ -11,6 +11,7 @@ import concurrent.futures
 import itertools
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -71,10 +72,22 @@ class EngineRunner:
             if not finished:
                 self._submit(lambda: self._abandon(request.id), ignore_closed=True)
 
-    async def embed(self, prompts: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    async def embed(self, prompts: Sequence[Sequence[int]], *, adapter: str | None = None) -> npt.NDArray[np.float32]:
         """`Engine.embed` on the engine's thread, one prompt between two steps."""
-        rows = [await self._ask(lambda ids=ids: self.engine.embed([ids])) for ids in prompts]  # type: ignore[misc]
+        rows = [
+            await self._ask(lambda ids=ids: self.engine.embed([ids], adapter=adapter))  # type: ignore[misc]
+            for ids in prompts
+        ]
         return np.concatenate(rows)
+
+    async def load_adapter(self, name: str, folder: Path, *, replace: bool = False) -> None:
+        """`Engine.load_adapter` while the engine runs: read and packed beside it, made known between two steps."""
+        adapter = await asyncio.to_thread(self.engine.adapters.prepare, name, folder)
+        await self._ask(lambda: self.engine.register_adapter(adapter, replace=replace))
+
+    async def unload_adapter(self, name: str) -> None:
+        """`Engine.unload_adapter` between two steps; requests under way end with the adapter."""
+        await self._ask(lambda: self.engine.unload_adapter(name))
 
     def stats(self) -> EngineStats:
         """The engine's counts; a snapshot that may be one step old."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from highrise.serve.loaded_adapters import LoadedAdapter
 from highrise.serve.request import Request, TokenLogprob
 from highrise.serve.sampling import Sampler
 from highrise.serve.speculative import DraftLength, Lookup
@@ -28,6 +29,7 @@ class Sequence:
     """A request on its way: its tokens, how many of them are computed, and which pages hold them."""
 
     __slots__ = (
+        "adapter",
         "arrival",
         "arrival_step",
         "chunk_limit",
@@ -55,7 +57,14 @@ class Sequence:
     )
 
     def __init__(
-        self, request: Request, *, sampler: Sampler, stream: DecodeStream, salt: int, token_limit: int
+        self,
+        request: Request,
+        *,
+        sampler: Sampler,
+        stream: DecodeStream,
+        salt: int,
+        token_limit: int,
+        adapter: LoadedAdapter | None = None,
     ) -> None:
         self.tokens = list(request.prompt_ids)
         self.request = request
@@ -83,6 +92,7 @@ class Sequence:
         self.chunk_limit = 32 if self.wants_prompt_logprobs else 1 << 30
         """Tokens of the prompt a step: logits of every position are wide."""
         self.salt = salt
+        self.adapter = adapter
         self.token_limit = token_limit
         """Prompt and answer together never grow beyond this many tokens."""
         self.lookup = Lookup()

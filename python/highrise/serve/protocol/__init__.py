@@ -7,6 +7,7 @@ Sources: openai-python's types, vLLM's extra sampling fields, llama.cpp's server
 
 from __future__ import annotations
 
+from highrise.serve.protocol.adapters import LoadAdapterRequest, UnloadAdapterRequest
 from highrise.serve.protocol.chat import (
     AssistantMessage,
     Chat,
@@ -94,6 +95,7 @@ __all__ = [
     "InfillTimings",
     "InputTokenDetails",
     "JsonSchemaFormat",
+    "LoadAdapterRequest",
     "MessageItem",
     "Model",
     "ModelList",
@@ -118,6 +120,7 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "TopLogprob",
+    "UnloadAdapterRequest",
     "Usage",
     "decode",
     "encode",

@@ -10,7 +10,10 @@ __all__ = ["Model", "ModelList"]
 
 
 class Model(msgspec.Struct, kw_only=True):
-    """One model of /v1/models; `root` (the model's own name, when asked by another) and `max_model_len` are vLLM's."""
+    """One model of /v1/models; `root`, `max_model_len` and `parent` are vLLM's.
+
+    `root` is the model's own name, when it was asked for by another, or an adapter's folder.
+    """
 
     id: str
     root: str | None = None
@@ -18,6 +21,8 @@ class Model(msgspec.Struct, kw_only=True):
     created: int = 0
     owned_by: str = "highrise"
     max_model_len: int | None = None
+    parent: str | None = None
+    """Of an adapter: the model that it runs beside."""
 
 
 class ModelList(msgspec.Struct):
