@@ -6,7 +6,6 @@ nothing of the command line.
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from highrise.data.card import write_card
 from highrise.data.clean import CLEAN_SCHEMA, Job, clean_jobs, content_key, rules
 from highrise.data.config import DataConfig
 from highrise.data.contamination import fingerprint_evaluations
-from highrise.data.duplicates import Duplicates, deduplicate
+from highrise.data.duplicates import Duplicates, settings
 from highrise.data.filters import is_vendored
 from highrise.data.labels import read_verdicts
 from highrise.data.ledger import Ledger
@@ -36,6 +35,7 @@ from highrise.data.opt_out import OptOut
 from highrise.data.pool import Pool
 from highrise.data.previous import Previous
 from highrise.data.readers import Limits
+from highrise.data.search import PassedTexts, find_duplicates
 from highrise.data.shards import SCHEMA, write_shards, write_table
 from highrise.data.sources import Source, fingerprint_source, open_sources
 from highrise.data.split import Split, split_documents
@@ -274,13 +274,6 @@ def _find_duplicates(
     They are the same unless near-duplicates are switched off. The best of a cluster is the team's own, then the best
     score, then the first path.
     """
-    usable = pc.equal(files.column("reason"), "")
-    texts: list[pa.Array] = []
-    start = 0
-    for part in parts:
-        column = _read_part(part, text=True).column("text")
-        texts.append(column.filter(usable.slice(start, len(column))).combine_chunks())
-        start += len(column)
     columns = {name: files.column(name).to_pylist() for name in ("own", "quality", "repository", "path")}
     order = sorted(
         range(len(kept)),
@@ -293,18 +286,22 @@ def _find_duplicates(
     )
     rank = np.empty(len(kept), dtype=np.int64)
     rank[order] = np.arange(len(kept))
-    find = functools.partial(
-        deduplicate,
-        pa.chunked_array(texts),
+    usable = np.zeros(len(files), dtype=np.bool_)
+    usable[kept] = True
+    wanted = settings(
+        threshold=config.near_duplicate or _RELATIVES,
         num_perm=config.num_perm,
         threads=max(1, workers),
         seed=config.seed,
-        rank=rank,
     )
-    relatives = find(threshold=config.near_duplicate or _RELATIVES)
-    if config.near_duplicate:
-        return relatives, relatives
-    return find(threshold=None), relatives
+    return find_duplicates(
+        PassedTexts(tuple(parts), usable),
+        wanted,
+        rank=rank,
+        equal_only=not config.near_duplicate,
+        memory=config.search_memory,
+        folder=parts[0].parent / "search",
+    )
 
 
 def _decide(

@@ -133,6 +133,8 @@ class DataConfig(Config, frozen=True):
     max_file_bytes: int = 1_000_000
     near_duplicate: float = 0.8
     """Jaccard similarity of word 5-grams from which two documents are one; 0 switches near-duplicates off."""
+    search_memory: int = 1_000_000_000
+    """Bytes that the duplicate search may hold; more texts than half of it are searched in files, to the same end."""
     num_perm: int = 128
     """Places of a MinHash signature."""
     validation: float = 0.05
@@ -157,7 +159,7 @@ class DataConfig(Config, frozen=True):
             raise ConfigError(f"data.validation is {self.validation}; use a share from 0 to 0.5")
         if self.num_perm % 8 or not 8 <= self.num_perm <= 1024:
             raise ConfigError(f"data.num_perm is {self.num_perm}; use a multiple of 8 from 8 to 1024")
-        for name in ("max_file_bytes", "shard_bytes"):
+        for name in ("max_file_bytes", "shard_bytes", "search_memory"):
             if not 0 < getattr(self, name) <= _MAX_BYTES:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; use 1 to {_MAX_BYTES} bytes")
         if not 0 <= self.seed < 2**64:

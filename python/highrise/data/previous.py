@@ -2,7 +2,8 @@
 cleaned.
 
 Found by content key (bytes, name, licence, rules), never by date. Texts that the earlier build dropped as near
-duplicates are not in its shards and are cleaned again. Knows nothing of what changed.
+duplicates are not in its shards and are cleaned again. Texts are read when they are asked for, a row group of a shard
+at a time. Knows nothing of what changed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from highrise.core.errors import InputError
 from highrise.core.manifest import read_manifest
 from highrise.data.clean import CLEAN_SCHEMA, Job, Record, new_record
-from highrise.data.shards import read_tables
+from highrise.data.shards import ShardTexts
 
 __all__ = ["Previous"]
 
@@ -35,8 +36,7 @@ class Previous:
         self.fingerprint = ""
         self._rows: dict[str, int] = {}
         self._files = CLEAN_SCHEMA.empty_table()
-        self._texts: pa.Table | None = None
-        self._by_hash: dict[str, int] = {}
+        self._texts = ShardTexts()
         if folder is None or not (folder / "files.parquet").is_file():
             return
         try:
@@ -44,28 +44,25 @@ class Previous:
             files = pq.read_table(folder / "files.parquet", partitioning=None)
             if set(CLEAN_SCHEMA.names) - {"text"} <= set(files.column_names):
                 self._files = files
-                self._texts = pa.concat_tables([*read_tables(folder, columns=["sha256", "text"])])
+                self._texts = ShardTexts(folder)
         except (InputError, pa.ArrowException, OSError):
             self.fingerprint = ""
             return
-        if self._texts is not None:
-            self._rows = {key: row for row, key in enumerate(self._files.column("key").to_pylist()) if key}
-            self._by_hash = {digest: row for row, digest in enumerate(self._texts.column("sha256").to_pylist())}
+        self._rows = {key: row for row, key in enumerate(self._files.column("key").to_pylist()) if key}
 
     def find(self, job: Job) -> Record | None:
         """The record of `job` as it was before duplicates were looked for; None when it must be cleaned."""
         row = self._rows.get(job.key)
-        if row is None or self._texts is None:
+        if row is None:
             return None
         values = {name: self._files.column(name)[row].as_py() for name in _TAKEN}
         if values["reason"] in ("crashed", "timeout"):
             return None
         text = None
         if values["reason"] in _UNDECIDED:
-            place = self._by_hash.get(values["sha256"])
-            if place is None:
+            text = self._texts.find(values["sha256"])
+            if text is None:
                 return None
-            text = self._texts.column("text")[place].as_py()
             values["reason"] = values["detail"] = ""
         return msgspec.structs.replace(new_record(job), text=text, **values)
 

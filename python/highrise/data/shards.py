@@ -5,6 +5,7 @@ Every shard appears under its name only when it is whole. Knows nothing of where
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from highrise.core.document import Document
 from highrise.core.errors import InputError
 from highrise.core.files import atomic_write
 
-__all__ = ["SCHEMA", "read_documents", "read_tables", "shard_paths", "write_shards", "write_table"]
+__all__ = ["SCHEMA", "ShardTexts", "read_documents", "read_tables", "shard_paths", "write_shards", "write_table"]
 
 SCHEMA = pa.schema(
     [
@@ -34,6 +35,7 @@ SCHEMA = pa.schema(
     ]
 )
 _ROW_GROUP = 2_000
+_HELD_GROUPS = 2
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -77,12 +79,52 @@ def shard_paths(folder: Path) -> list[Path]:
 def read_tables(folder: Path, *, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The row groups of every shard, one at a time."""
     for path in shard_paths(folder):
-        try:
-            with pq.ParquetFile(path) as file:
+        with _opened(path) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, columns=columns)
+
+
+class ShardTexts:
+    """The texts of a data folder by their sha256, read when asked for; holds the digests and a few row groups.
+
+    Raises `InputError` for a shard that is damaged.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._places: dict[bytes, tuple[int, int, int]] = {}
+        self._paths = [] if folder is None else shard_paths(folder)
+        self._groups: dict[tuple[int, int], pa.Table] = {}
+        for number, path in enumerate(self._paths):
+            with _opened(path) as file:
                 for group in range(file.num_row_groups):
-                    yield file.read_row_group(group, columns=columns)
-        except pa.ArrowException as error:
-            raise InputError(f"{path} is damaged ({error}); delete {folder} and build again") from error
+                    digests = file.read_row_group(group, columns=["sha256"]).column(0).to_pylist()
+                    for row, digest in enumerate(digests):
+                        self._places[bytes.fromhex(digest)] = (number, group, row)
+
+    def find(self, sha256: str) -> str | None:
+        """The text of this digest, or None."""
+        place = self._places.get(bytes.fromhex(sha256))
+        if place is None:
+            return None
+        number, group, row = place
+        table = self._groups.pop((number, group), None)
+        if table is None:
+            with _opened(self._paths[number]) as file:
+                table = file.read_row_group(group, columns=["text"])
+        self._groups[number, group] = table  # the latest stands last
+        if len(self._groups) > _HELD_GROUPS:
+            del self._groups[next(iter(self._groups))]
+        text: str = table.column(0)[row].as_py()
+        return text
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except pa.ArrowException as error:
+        raise InputError(f"{path} is damaged ({error}); delete {path.parents[1]} and build again") from error
 
 
 def read_documents(folder: Path, *, split: str | None = None, own: bool | None = None) -> Iterator[Document]:

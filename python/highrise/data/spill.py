@@ -1,4 +1,4 @@
-"""Floor 2, spill: near-duplicates of a table larger than memory, by files in a folder beside the result.
+"""Floor 2, spill: near-duplicates of texts larger than memory, by files in a folder.
 
 The steps: sign every text, sort the content hashes, compare what shares a band, compare borderline pairs exactly,
 label, write. A journal says how far it got; a killed run goes on there. Knows nothing of how texts are compared
@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -25,13 +25,13 @@ from highrise.core.native import rust
 from highrise.core.progress import Progress, say
 from highrise.data.columns import hand_over
 from highrise.data.duplicates import Settings
-from highrise.data.tables import Table, kept_writer
+from highrise.data.tables import Batch, Table, kept_writer
 
-__all__ = ["deduplicate_table", "work_folder"]
+__all__ = ["Found", "TextSource", "deduplicate_table", "search_files", "work_folder"]
 
 _VERSION = 1
 _SYNC_SECONDS = 2.0
-_STEPS = ("sign", "equal", "compare", "sets", "check", "label", "write")
+_STEPS = ("sign", "equal", "compare", "sets", "check", "label")
 _ROWS = 1 << 18
 
 
@@ -52,6 +52,44 @@ class _State(msgspec.Struct, kw_only=True):
     candidate_pairs: int = 0
     exact_checks: int = 0
     cut_off: int = 0
+
+
+class TextSource(Protocol):
+    """What is searched: texts that can be read again, from any row on."""
+
+    @property
+    def column(self) -> str:
+        """The name of the column with the texts."""
+
+    def fingerprint(self) -> list[list[Any]]:
+        """Changes when the texts do."""
+
+    def text_bytes(self) -> int:
+        """Bytes of text to be read, about: for progress."""
+
+    def batches(self, *, memory: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of about `memory` bytes from row `start` on."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """Labels of all rows (uint32, mapped from files of the folder), a row without a text its own, and statistics."""
+
+    equal: npt.NDArray[np.uint32]
+    near: npt.NDArray[np.uint32]
+    statistics: dict[str, int]
+
+
+def search_files(source: TextSource, settings: Settings, folder: Path, *, memory: int) -> Found:
+    """The clusters of `source`, found in files of `folder` with about `memory` bytes; goes on with what lies there.
+
+    Raises `InputError` when the disk is full.
+    """
+    try:
+        search = _Search(source, settings, folder, memory)
+        search.run()
+    except OSError as error:
+        raise explain_os_error(error, f"working in {folder}") from error
+    return Found(equal=search.array("first"), near=search.array("labels"), statistics=search.counted())
 
 
 def work_folder(target: Path) -> Path:
@@ -80,14 +118,16 @@ def deduplicate_table(table: Table, target: Path, settings: Settings, *, memory:
     return found
 
 
-class _Run:
-    def __init__(self, table: Table, target: Path, settings: Settings, folder: Path, memory: int) -> None:
-        self.table, self.target, self.settings, self.folder = table, target, settings, folder
+class _Search:
+    steps: tuple[str, ...] = _STEPS
+
+    def __init__(self, source: TextSource, settings: Settings, folder: Path, memory: int) -> None:
+        self.source, self.settings, self.folder = source, settings, folder
         self.batch_memory = max(memory // 16, 1 << 16)
         self.bands = settings.bands or rust.data.choose_bands(settings.threshold or 1.0, settings.num_perm)
         asked = msgspec.structs.asdict(settings)
         del asked["threads"]
-        key = msgspec.json.encode([table.fingerprint(), table.column, asked]).decode()
+        key = msgspec.json.encode([source.fingerprint(), source.column, asked]).decode()
         self.native = rust.data.SpillFolder(folder, settings, memory)
         self.state = self._resume(key)
 
@@ -121,11 +161,11 @@ class _Run:
         while True:
             step = self.state.step
             getattr(self, f"_{step}")()
-            if step == "write":
-                return self._counted()
-            self._next(_STEPS[_STEPS.index(step) + 1])
+            if step == self.steps[-1]:
+                return self.counted()
+            self._next(self.steps[self.steps.index(step) + 1])
 
-    def _array(self, name: str, kind: Any = np.uint32, *, fresh: bool = False) -> npt.NDArray[Any]:
+    def array(self, name: str, kind: Any = np.uint32, *, fresh: bool = False) -> npt.NDArray[Any]:
         """An array of the rows in a file; `fresh` makes it anew, all zero."""
         if not self.state.rows:
             return np.zeros(0, dtype=kind)
@@ -141,7 +181,7 @@ class _Run:
 
     def _counting(self, name: str) -> npt.NDArray[np.uint32]:
         """A fresh array of 0, 1, 2, ..."""
-        array = self._array(name, fresh=True)
+        array = self.array(name, fresh=True)
         for start in range(0, len(array), _ROWS):
             array[start : start + _ROWS] = np.arange(start, min(start + _ROWS, len(array)), dtype=np.uint32)
         return array
@@ -149,11 +189,11 @@ class _Run:
     def _sign(self) -> None:
         state = self.state
         writer = self.native.writer(state.rows)
-        with Progress("reading texts", unit="B", total=self.table.text_bytes()) as progress:
+        with Progress("reading texts", unit="B", total=self.source.text_bytes()) as progress:
             progress.advance(state.read)
             synced = time.monotonic()
             ahead = msgspec.structs.replace(state)
-            for batch in self.table.batches(memory=self.batch_memory, start=state.rows):
+            for batch in self.source.batches(memory=self.batch_memory, start=state.rows):
                 ahead.bytes += writer.add(hand_over(batch.texts), batch.absent)
                 ahead.rows += len(batch.absent)
                 ahead.read += batch.size
@@ -177,7 +217,7 @@ class _Run:
     def _compare(self) -> None:
         if self.settings.threshold is None or not self.state.rows:
             return
-        first, parents = self._array("first"), self._array("parents")
+        first, parents = self.array("first"), self.array("parents")
         bands = self.bands[0]
         with Progress("comparing", unit="bands", total=bands) as progress:
             progress.advance(self.state.bands)
@@ -191,15 +231,15 @@ class _Run:
         if self.settings.threshold is None or not self.state.rows:
             return
         state = self.state
-        needed = self._array("needed", np.uint8, fresh=True)
-        count = self.native.mark_needed(self._array("parents"), needed)
+        needed = self.array("needed", np.uint8, fresh=True)
+        count = self.native.mark_needed(self.array("parents"), needed)
         writer = self.native.set_writer(state.sets)
         with Progress("reading texts to compare exactly", unit="texts", total=count) as progress:
             progress.advance(state.sets)
             synced = time.monotonic()
             done = state.set_rows
             for start in self._needed_from(needed, done):
-                for batch in self.table.batches(memory=self.batch_memory, start=start):
+                for batch in self.source.batches(memory=self.batch_memory, start=start):
                     wanted = np.flatnonzero(needed[batch.first_row : batch.first_row + len(batch.absent)])
                     if len(wanted):
                         writer.add((wanted + batch.first_row).astype(np.uint32), hand_over(_take(batch.texts, wanted)))
@@ -223,15 +263,49 @@ class _Run:
     def _check(self) -> None:
         if self.settings.threshold is not None and self.state.rows:
             say(f"comparing {self.state.sets} texts exactly")
-            self.state.exact_checks = self.native.check_borderline(self._array("parents"))
+            self.state.exact_checks = self.native.check_borderline(self.array("parents"))
 
     def _label(self) -> None:
-        labels = self._array("labels", fresh=True)
+        labels = self.array("labels", fresh=True)
         if len(labels):
-            self.state.cut_off = self.native.label(self._array("first"), self._array("parents"), labels)
+            self.state.cut_off = self.native.label(self.array("first"), self.array("parents"), labels)
+
+    def counted(self) -> dict[str, int]:
+        """The statistics of `Duplicates`."""
+        labels, state = self.array("labels"), self.state
+        sizes = self.array("needed", fresh=True)
+        for start in range(0, len(labels), _ROWS):
+            found, counts = np.unique(labels[start : start + _ROWS], return_counts=True)
+            sizes[found] += counts.astype(np.uint32)
+        kept = int(np.count_nonzero(sizes))
+        return {
+            "texts": state.rows,
+            "kept": kept,
+            "clusters": int(np.count_nonzero(sizes > 1)),
+            "largest_cluster": int(sizes.max(initial=0)),
+            "near_duplicates": state.rows - kept - state.exact_duplicates,
+            "absent_texts": state.absent,
+            "bytes": state.bytes,
+            "exact_duplicates": state.exact_duplicates,
+            "candidate_pairs": state.candidate_pairs,
+            "exact_checks": state.exact_checks,
+            "cut_off": state.cut_off,
+            "bands": self.bands[0],
+            "rows": self.bands[1],
+        }
+
+
+class _Run(_Search):
+    """The search in a table, and its kept rows written."""
+
+    steps = (*_STEPS, "write")
+
+    def __init__(self, table: Table, target: Path, settings: Settings, folder: Path, memory: int) -> None:
+        super().__init__(table, settings, folder, memory)
+        self.table, self.target = table, target
 
     def _write(self) -> None:
-        labels = self._array("labels")
+        labels = self.array("labels")
         clusters_path = self.target.with_name(f"{self.target.name}.clusters.parquet")
         schema = pa.schema([("row", pa.int64()), ("cluster", pa.int64()), ("keep", pa.bool_())])
         parts = [(self.table, self.target)]
@@ -271,30 +345,6 @@ class _Run:
 
     def _changed(self) -> HighriseError:
         return InputError(f"{self.table.path} has changed while it was read; start again")
-
-    def _counted(self) -> dict[str, int]:
-        """The statistics of `Duplicates`."""
-        labels, state = self._array("labels"), self.state
-        sizes = self._array("needed", fresh=True)
-        for start in range(0, len(labels), _ROWS):
-            found, counts = np.unique(labels[start : start + _ROWS], return_counts=True)
-            sizes[found] += counts.astype(np.uint32)
-        kept = int(np.count_nonzero(sizes))
-        return {
-            "texts": state.rows,
-            "kept": kept,
-            "clusters": int(np.count_nonzero(sizes > 1)),
-            "largest_cluster": int(sizes.max(initial=0)),
-            "near_duplicates": state.rows - kept - state.exact_duplicates,
-            "absent_texts": state.absent,
-            "bytes": state.bytes,
-            "exact_duplicates": state.exact_duplicates,
-            "candidate_pairs": state.candidate_pairs,
-            "exact_checks": state.exact_checks,
-            "cut_off": state.cut_off,
-            "bands": self.bands[0],
-            "rows": self.bands[1],
-        }
 
 
 def _take(rows: Any, wanted: npt.NDArray[np.int64]) -> Any:

@@ -1,0 +1,117 @@
+"""Floor 2, search: the duplicates among the cleaned texts of a build, in memory where they fit, else in files.
+
+Both ways find the same clusters. Which one is taken depends on the bytes of the texts alone. Knows nothing of filters
+or of what is kept of a cluster.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from highrise.data.duplicates import Duplicates, Settings, choose_kept, deduplicate
+from highrise.data.spill import search_files
+from highrise.data.tables import Batch
+
+__all__ = ["PassedTexts", "find_duplicates"]
+
+
+class PassedTexts(msgspec.Struct, frozen=True):
+    """The texts of Parquet parts in their order; a row that is not `usable` counts as one without a text."""
+
+    parts: tuple[Path, ...]
+    usable: Any
+    """(rows,) bool."""
+    column: str = "text"
+
+    def fingerprint(self) -> list[list[Any]]:
+        """Names and sizes of the parts."""
+        return [[part.name, part.stat().st_size] for part in self.parts]
+
+    def text_bytes(self) -> int:
+        """Bytes of all texts, those of rows that are not usable too."""
+        found = [pq.read_metadata(part) for part in self.parts]
+        return sum(
+            one.row_group(group).column(one.schema.names.index(self.column)).total_uncompressed_size
+            for one in found
+            for group in range(one.num_row_groups)
+        )
+
+    def batches(self, *, memory: int, start: int = 0) -> Iterator[Batch]:
+        """The texts from row `start` on, a part at a time; parts are small (`memory` is not looked at)."""
+        row = 0
+        for number, part in enumerate(self.parts):
+            rows = pq.read_metadata(part).num_rows
+            if row + rows > start:
+                skipped = max(start - row, 0)
+                texts = pq.read_table(part, columns=[self.column], partitioning=None).column(self.column)
+                yield Batch(
+                    file=number,
+                    first_row=row + skipped,
+                    texts=texts.slice(skipped).fill_null(""),
+                    absent=~self.usable[row + skipped : row + rows],
+                    rows=None,
+                    size=texts.nbytes,
+                )
+            row += rows
+
+    def in_memory(self) -> pa.ChunkedArray:
+        """The usable texts alone."""
+        chunks = [batch.texts.filter(pa.array(~batch.absent)) for batch in self.batches(memory=0)]
+        return pa.chunked_array([chunk for column in chunks for chunk in column.chunks], pa.large_string())
+
+
+def find_duplicates(
+    texts: PassedTexts, wanted: Settings, *, rank: npt.NDArray[np.int64], equal_only: bool, memory: int, folder: Path
+) -> tuple[Duplicates, Duplicates]:
+    """Which of the usable texts are to be dropped (of equal ones, or of nearly equal ones too), and which are related
+    (nearly equal); labels count the usable texts alone.
+
+    Holds at most about `memory` bytes of texts; beyond that signatures and keys lie in `folder` (0.7 kB a text), which
+    is made and removed.
+    """
+    if texts.text_bytes() <= memory // 2:
+        return _in_memory(texts, wanted, rank, equal_only)
+    if folder.exists():  # of a build that was killed; what it counted depends on where it was
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    found = search_files(texts, wanted, folder, memory=memory)
+    kept = np.flatnonzero(texts.usable)
+    counted = {**found.statistics, "texts": len(kept)}
+
+    def of_kept(labels: npt.NDArray[np.uint32]) -> Duplicates:
+        cluster = np.searchsorted(kept, labels[kept]).astype(np.int64)
+        return Duplicates(cluster=cluster, keep=choose_kept(cluster, rank), statistics=counted)
+
+    near = of_kept(found.near)
+    dropped = of_kept(found.equal) if equal_only else near
+    del found
+    shutil.rmtree(folder)
+    return dropped, near
+
+
+def _in_memory(
+    texts: PassedTexts, wanted: Settings, rank: npt.NDArray[np.int64], equal_only: bool
+) -> tuple[Duplicates, Duplicates]:
+    column = texts.in_memory()
+
+    def find(threshold: float | None) -> Duplicates:
+        return deduplicate(
+            column,
+            threshold=threshold,
+            num_perm=wanted.num_perm,
+            threads=wanted.threads,
+            seed=wanted.seed,
+            rank=rank,
+        )
+
+    near = find(wanted.threshold)
+    return (find(None) if equal_only else near), near
