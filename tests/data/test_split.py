@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections import defaultdict
+from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from highrise.core.native import rust
+from highrise.data import duplicates
+from highrise.data.build import build_dataset
+from highrise.data.config import DataConfig
+from highrise.data.shards import read_documents
 from highrise.data.split import LEVELS, split_rows
+from tests.data.conftest import module
+
+SIDES = ("train", "validation")
 
 rows_of = st.lists(
     st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(["x/1", "x/2", "y/1", "z", "w/3"]), st.booleans()),
@@ -61,3 +72,40 @@ def test_one_repository_is_split_by_top_folder_or_document() -> None:
 
 def test_twenty_documents_always_hold_one_out() -> None:
     assert "validation" in split_rows([("r", f"{i}.py", True) for i in range(20)], share=0.001, seed=9).sides
+
+
+@st.composite
+def families(draw: st.DrawFn) -> list[tuple[str, str]]:
+    """(repository, text): modules with edited copies in other repositories, each copy an edit of the one before."""
+    rows = []
+    for number in range(draw(st.integers(8, 14))):
+        lines = module(number, lines=60).split("\n")
+        rows.append((draw(st.sampled_from("abcdef")), "\n".join(lines)))
+        for copy in range(draw(st.integers(0, 3))):
+            for place in draw(st.lists(st.integers(5, 60), max_size=4)):
+                lines[place] = f"    changed_{number}_{copy}_{place} = {place}"
+            rows.append((draw(st.sampled_from("abcdef")), "\n".join(lines)))
+    return rows
+
+
+@settings(max_examples=12, deadline=None)
+@given(families(), st.sampled_from([0.0, 0.8]), st.sampled_from([1, 10**9]), st.sampled_from([0.05, 0.2, 0.5]))
+def test_near_duplicates_are_never_on_both_sides(
+    rows: list[tuple[str, str]], near: float, search_memory: int, share: float
+) -> None:
+    """Of a whole build, by exact comparison of every pair, whether or not near duplicates are dropped."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "in.jsonl")
+        lines = [
+            json.dumps({"repository": repository, "path": f"{number}.py", "text": text})
+            for number, (repository, text) in enumerate(rows)
+        ]
+        source.write_text("\n".join(lines))
+        config = DataConfig(sources=(str(source),), near_duplicate=near, validation=share, search_memory=search_memory)
+        build_dataset(config, Path(folder, "out"), workers=0)
+        documents = list(read_documents(Path(folder, "out")))
+    sides = [[document.text.encode() for document in documents if document.split == name] for name in SIDES]
+    chosen = duplicates.settings()
+    for left in sides[0]:
+        for right in sides[1]:
+            assert rust.data.exact_jaccard(left, right, chosen) < 0.9

@@ -122,8 +122,8 @@ def build_dataset(
         nothing = cleaned.append_column("cluster", pa.array([-1] * len(cleaned), pa.int64()))
         files = ledger.table(nothing.append_column("split", pa.array([""] * len(cleaned), pa.string())), {})
         raise InputError(f"none of the {len(files)} files in {', '.join(config.sources)} is usable: {_reasons(files)}")
-    duplicates, relatives = _find_duplicates(config, cleaned, kept, parts, workers)
-    cleaned, split, winners = _decide(config, cleaned, kept, duplicates, relatives)
+    duplicates, related = _find_duplicates(config, cleaned, kept, parts, workers)
+    cleaned, split, winners = _decide(config, cleaned, kept, duplicates, related)
     num_shards = write_shards(out, _kept_tables(cleaned, parts), shard_bytes=config.shard_bytes)
     files = ledger.table(cleaned, winners)
     write_table(out / "files.parquet", files)
@@ -268,10 +268,10 @@ def _reasons(files: pa.Table) -> str:
 
 def _find_duplicates(
     config: DataConfig, files: pa.Table, kept: np.ndarray, parts: list[Path], workers: int
-) -> tuple[Duplicates, Duplicates]:
+) -> tuple[Duplicates, np.ndarray]:
     """Clusters of the texts that passed: those to drop from, and those that a split must keep together.
 
-    They are the same unless near-duplicates are switched off. The best of a cluster is the team's own, then the best
+    The best of a cluster is the team's own, then the best
     score, then the first path.
     """
     columns = {name: files.column(name).to_pylist() for name in ("own", "quality", "repository", "path")}
@@ -305,7 +305,7 @@ def _find_duplicates(
 
 
 def _decide(
-    config: DataConfig, files: pa.Table, kept: np.ndarray, duplicates: Duplicates, relatives: Duplicates
+    config: DataConfig, files: pa.Table, kept: np.ndarray, duplicates: Duplicates, related: np.ndarray
 ) -> tuple[pa.Table, Split, dict[int, str]]:
     """Add what became of each duplicate, and the split, to the cleaned records; names the document that stands for
     each.
@@ -318,7 +318,7 @@ def _decide(
         for r, p in zip(files.column("repository").to_pylist(), files.column("path").to_pylist(), strict=True)
     ]
     cluster = np.full(len(files), -1, dtype=np.int64)
-    cluster[kept] = relatives.cluster
+    cluster[kept] = related
     best = {int(duplicates.cluster[i]): int(kept[i]) for i in np.flatnonzero(duplicates.keep)}
     winners = {int(row): names[best[int(label)]] for row, label in zip(kept, duplicates.cluster, strict=True)}
     for i in np.flatnonzero(~duplicates.keep):

@@ -27,6 +27,7 @@ from highrise.data.personal import redact_personal
 from highrise.data.prose import is_poor_prose, is_repetitive
 from highrise.data.quality import comment_share, quality, quality_parts, sample_signals
 from highrise.data.secrets import redact
+from highrise.data.toxicity import is_toxic
 
 __all__ = ["CLEAN_SCHEMA", "Job", "Record", "clean_bytes", "clean_jobs", "content_key", "new_record", "rules"]
 
@@ -226,7 +227,9 @@ def _lint(records: list[Record], config: DataConfig) -> None:
 
 
 def _foreign(record: Record, text: str, config: DataConfig) -> tuple[str, str] | None:
-    """What speaks against reference material only: rules for prose from the web (`.web.`), signs of malware."""
+    """What speaks against reference material only: rules for prose from the web (`.web.`), signs of malware,
+    toxic comments.
+    """
     rules = config.cleaning
     if record.language in languages.PROSE and ".web." in record.path.rpartition("/")[2]:
         if (detail := is_poor_prose(text, rules.prose)) is not None:
@@ -235,6 +238,8 @@ def _foreign(record: Record, text: str, config: DataConfig) -> tuple[str, str] |
             return "repetitive", detail
     if rules.drop_obfuscated and (detail := is_obfuscated(text)) is not None:
         return "obfuscated", detail
+    if (detail := is_toxic(record.language, text, rules.toxic)) is not None:
+        return "toxic", detail
     return None
 
 

@@ -56,7 +56,7 @@ def mixture(arguments: argparse.Namespace) -> int:
             weights[name] = float(value)
         except ValueError as error:
             raise ConfigError(f'--weight "{entry}" is no NAME=NUMBER; write for example stdlib=0.5') from error
-    keys = ("by", "temperature", "epochs", "max_epochs", "seed")
+    keys = ("by", "temperature", "epochs", "max_epochs", "order", "seed")
     given = {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}
     config = convert({**given, "weights": weights}, MixtureConfig, where="arguments")
     manifest, reused = mix(Path(arguments.folder), Path(arguments.out), config)

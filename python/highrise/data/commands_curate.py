@@ -49,6 +49,11 @@ CURATE: tuple[Command, ...] = (
             Argument(
                 names=("--max-epochs",), help="how often one document may be seen (default: 4)", type=float, metavar="N"
             ),
+            Argument(
+                names=("--order",),
+                help="a curriculum: in each pass short texts first, or those of low quality (default: seed)",
+                choices=("seed", "length", "quality"),
+            ),
             Argument(names=("--seed",), help="of the draw and the order", type=int, metavar="N"),
             _JSON,
         ),

@@ -69,6 +69,8 @@ class CleaningConfig(Config, frozen=True):
     """Thresholds for pages of web archives and texts of dumps; prose in repositories and packages is not asked."""
     drop_obfuscated: bool = True
     """is_obfuscated: drop reference material that carries signs of hiding what it does."""
+    toxic: tuple[str, ...] = ("identity attack", "threat", "insult", "sexual")
+    """is_toxic: categories for which reference material is dropped; there is also "profanity"."""
     max_contamination: float = 0.3
     """contamination: share of a problem's word 10-grams in one document from which it is dropped."""
     redact_personal: Literal["none", "reference", "all"] = "reference"
@@ -85,6 +87,10 @@ class CleaningConfig(Config, frozen=True):
     def __post_init__(self) -> None:
         if stray := sorted(set(self.personal) - {"email", "ip", "phone", "author"}):
             raise ConfigError(f'data.cleaning.personal names "{stray[0]}"; use email, ip, phone, author')
+        if stray := sorted(set(self.toxic) - {"identity attack", "threat", "insult", "sexual", "profanity"}):
+            raise ConfigError(
+                f'data.cleaning.toxic names "{stray[0]}"; use identity attack, threat, insult, sexual, profanity'
+            )
         shares = "max_control_share min_letter_share max_literal_share max_syntax_error_share max_encoded_share"
         for name in f"{shares} min_visible_share max_comment_share min_comment_share max_contamination".split():
             if not 0 <= getattr(self, name) <= 1:

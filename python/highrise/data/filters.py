@@ -50,6 +50,7 @@ REASONS = {
     "broken": "does not parse",
     "prose": "breaks a rule for natural-language text",
     "repetitive": "lines, paragraphs or phrases that fill it by repeating",
+    "toxic": "a comment that attacks, threatens or insults people",
     "obfuscated": "signs of code that hides what it does",
     "contaminated": "holds a problem of an evaluation set",
     "license": "its licence is not on the list",

@@ -3,7 +3,8 @@ or repository.
 
 A group of s bytes gets a share of the budget in proportion to weight * s^(1 / temperature): temperature 1 leaves the
 proportions, larger ones raise small groups (Conneau et al., arXiv 1911.02116, section 3.1). No group is seen more
-often than `max_epochs`; what it cannot fill goes to the others. The order depends on the seed and the texts alone.
+often than `max_epochs`; what it cannot fill goes to the others. The order depends on the seed and the texts alone; as a
+curriculum (Bengio et al., ICML 2009) each pass goes from short to long texts, or from low to high quality.
 Held-out documents are passed on as they are.
 """
 
@@ -38,6 +39,8 @@ class MixtureConfig(Config, frozen=True):
     """Size of the mixture, in sizes of the training side."""
     max_epochs: float = 4.0
     """How often one document may be seen (Muennighoff et al., arXiv 2305.16264: up to four are as good as new)."""
+    order: Literal["seed", "length", "quality"] = "seed"
+    """Of the training side: by the seed, or in each pass short texts first, or those of low quality first."""
     seed: int = 0
     shard_bytes: int = 64_000_000
 
@@ -63,7 +66,7 @@ def plan(sizes: dict[str, int], config: MixtureConfig) -> dict[str, float]:
     left = config.epochs * sum(sizes.values())
     while wanted and left > 1e-9:
         total = sum(wanted.values())
-        given = {name: left * share / total for name, share in wanted.items()}
+        given = {name: left * (share / total) for name, share in wanted.items()}
         full = [name for name in given if given[name] > config.max_epochs * sizes[name]]
         for name in full or list(given):
             epochs[name] = min(config.max_epochs, given[name] / sizes[name])
@@ -99,11 +102,14 @@ def _write(folder: Path, out: Path, config: MixtureConfig) -> Counts:
         members[groups[row]].append(row)
     sizes = {name: sum(lengths[row] for row in rows) for name, rows in members.items()}
     epochs = plan(sizes, config)
-    seen: list[tuple[bytes, int]] = []
+    ranks = {"seed": None, "length": lengths, "quality": table.column("quality").to_pylist()}[config.order]
+    seen: list[tuple[tuple[float, float], bytes, int]] = []
     for name in sorted(members):
         for row, times in _draw(members[name], digests, lengths, epochs[name], config.seed).items():
-            seen += [(_key(config.seed, f"order {time}", digests[row]), row) for time in range(times)]
-    order = [row for _, row in sorted(seen)]
+            for time in range(times):
+                place = (0.0, 0.0) if ranks is None else (float(time), float(ranks[row]))
+                seen.append((place, _key(config.seed, f"order {time}", digests[row]), row))
+    order = [row for _, _, row in sorted(seen)]
     pieces = (table.take(pa.array(rows)) for rows in np.array_split([*order, *held], max(1, len(order) // 2_000)))
     num_shards = write_shards(out, pieces, shard_bytes=config.shard_bytes)
     counts: dict[str, int | float | str] = {

@@ -71,12 +71,12 @@ class PassedTexts(msgspec.Struct, frozen=True):
 
 def find_duplicates(
     texts: PassedTexts, wanted: Settings, *, rank: npt.NDArray[np.int64], equal_only: bool, memory: int, folder: Path
-) -> tuple[Duplicates, Duplicates]:
-    """Which of the usable texts are to be dropped (of equal ones, or of nearly equal ones too), and which are related
-    (nearly equal); labels count the usable texts alone.
+) -> tuple[Duplicates, npt.NDArray[np.int64]]:
+    """Which of the usable texts are to be dropped (of equal ones, or of nearly equal ones too), and (texts,) a label of
+    whatever is connected with them, which is more: what is kept of a cluster can be near a text that the cap cut off.
 
-    Holds at most about `memory` bytes of texts; beyond that signatures and keys lie in `folder` (0.7 kB a text), which
-    is made and removed.
+    Labels count the usable texts alone. Holds at most about `memory` bytes of texts; beyond that signatures and keys
+    lie in `folder` (0.7 kB a text), which is made and removed.
     """
     if texts.text_bytes() <= memory // 2:
         return _in_memory(texts, wanted, rank, equal_only)
@@ -85,33 +85,31 @@ def find_duplicates(
     folder.mkdir(parents=True)
     found = search_files(texts, wanted, folder, memory=memory)
     kept = np.flatnonzero(texts.usable)
-    counted = {**found.statistics, "texts": len(kept)}
 
-    def of_kept(labels: npt.NDArray[np.uint32]) -> Duplicates:
-        cluster = np.searchsorted(kept, labels[kept]).astype(np.int64)
-        return Duplicates(cluster=cluster, keep=choose_kept(cluster, rank), statistics=counted)
+    def of_kept(labels: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+        return np.searchsorted(kept, labels[kept]).astype(np.int64)
 
-    near = of_kept(found.near)
-    dropped = of_kept(found.equal) if equal_only else near
+    cluster = of_kept(found.equal if equal_only else found.near)
+    related, counted = of_kept(found.connected), {**found.statistics, "texts": len(kept)}
     del found
     shutil.rmtree(folder)
-    return dropped, near
+    return Duplicates(cluster=cluster, keep=choose_kept(cluster, rank), statistics=counted), related
 
 
 def _in_memory(
     texts: PassedTexts, wanted: Settings, rank: npt.NDArray[np.int64], equal_only: bool
-) -> tuple[Duplicates, Duplicates]:
+) -> tuple[Duplicates, npt.NDArray[np.int64]]:
     column = texts.in_memory()
 
-    def find(threshold: float | None) -> Duplicates:
+    def find(threshold: float | None, slack: float | None) -> Duplicates:
         return deduplicate(
             column,
             threshold=threshold,
             num_perm=wanted.num_perm,
             threads=wanted.threads,
             seed=wanted.seed,
+            slack=slack,
             rank=rank,
         )
 
-    near = find(wanted.threshold)
-    return (find(None) if equal_only else near), near
+    return find(None if equal_only else wanted.threshold, wanted.slack), find(wanted.threshold, None).cluster

@@ -76,6 +76,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     equal: npt.NDArray[np.uint32]
     near: npt.NDArray[np.uint32]
+    connected: npt.NDArray[np.uint32]
+    """Of whole components, before any text is cut off."""
     statistics: dict[str, int]
 
 
@@ -89,7 +91,26 @@ def search_files(source: TextSource, settings: Settings, folder: Path, *, memory
         search.run()
     except OSError as error:
         raise explain_os_error(error, f"working in {folder}") from error
-    return Found(equal=search.array("first"), near=search.array("labels"), statistics=search.counted())
+    first = search.array("first")
+    return Found(
+        equal=first,
+        near=search.array("labels"),
+        connected=_roots(search.array("parents"))[first],
+        statistics=search.counted(),
+    )
+
+
+def _roots(parents: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """The smallest member of the tree that each row is in."""
+    roots = np.array(parents)
+    while True:
+        above = roots[roots]
+        if (above == roots).all():
+            break
+        roots = above
+    smallest = np.arange(len(roots), dtype=np.uint32)
+    np.minimum.at(smallest, roots, np.arange(len(roots), dtype=np.uint32))
+    return smallest[roots]
 
 
 def work_folder(target: Path) -> Path:
