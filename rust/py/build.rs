@@ -1,8 +1,12 @@
 //! Compiles `csrc/` (everything but CUDA) into the one shared object.
 //!
 //! A file whose name ends in an instruction-set suffix is compiled for that set and is reached only
-//! after a CPUID check; every other file is compiled for the plain baseline of the target.
+//! after a CPUID check; every other file is compiled for the plain baseline of the target. A file is compiled again
+//! only when it, a header that it includes, its flags or the compiler changed.
 
+use std::collections::hash_map::DefaultHasher;
+use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -38,9 +42,13 @@ const ISA_FLAGS: &[(&str, &str, &[&str])] = &[
 const COMMON_FLAGS: &[&str] =
     &["-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"];
 
-fn python_include_dirs() -> Vec<PathBuf> {
+/// The folders of the headers of pybind11 and Python, and the versions of both.
+fn python_headers() -> (Vec<PathBuf>, String) {
     let python = std::env::var("PYO3_PYTHON").unwrap_or_else(|_| "python3".into());
-    let script = "import pybind11, sysconfig; print(pybind11.get_include()); print(sysconfig.get_path('include'))";
+    let script = "import pybind11, sys, sysconfig
+print(pybind11.__version__, sys.version.replace(chr(10), ' '))
+print(pybind11.get_include())
+print(sysconfig.get_path('include'))";
     let output = Command::new(&python)
         .args(["-c", script])
         .output()
@@ -50,7 +58,10 @@ fn python_include_dirs() -> Vec<PathBuf> {
         "{python} has no pybind11 to compile csrc/bind with: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    String::from_utf8_lossy(&output.stdout).lines().map(PathBuf::from).collect()
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut lines = said.lines();
+    let versions = lines.next().unwrap_or_default().to_owned();
+    (lines.map(PathBuf::from).collect(), versions)
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -71,19 +82,76 @@ fn isa_of(path: &Path) -> Option<&'static (&'static str, &'static str, &'static 
     ISA_FLAGS.iter().filter(|(suffix, ..)| stem.ends_with(suffix)).max_by_key(|(suffix, ..)| suffix.len())
 }
 
-fn compile(name: &str, files: &[PathBuf], root: &Path, flags: &[&str], system_includes: &[PathBuf]) {
+/// `path` and the headers of `root` that it includes, directly or not.
+fn with_headers(path: &Path, root: &Path, found: &mut BTreeSet<PathBuf>) {
+    if !found.insert(path.to_owned()) {
+        return;
+    }
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
+    for name in text.lines().filter_map(|line| line.trim_start().strip_prefix("#include \"")?.split('"').next()) {
+        let beside = path.parent().into_iter().map(|folder| folder.join(name));
+        if let Some(header) = beside.chain([root.join(name)]).find(|candidate| candidate.is_file()) {
+            with_headers(&header, root, found);
+        }
+    }
+}
+
+/// What the object of `path` depends on, as one number.
+fn fingerprint(path: &Path, root: &Path, settings: &str) -> String {
+    let mut found = BTreeSet::new();
+    with_headers(path, root, &mut found);
+    let mut hasher = DefaultHasher::new();
+    settings.hash(&mut hasher);
+    for file in found {
+        file.hash(&mut hasher);
+        std::fs::read(&file).unwrap_or_default().hash(&mut hasher);
+    }
+    format!("{:016x}", hasher.finish())
+}
+
+fn compiler_version(build: &cc::Build) -> String {
+    let output = build.get_compiler().to_command().arg("--version").output();
+    output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Compile `files` with `flags` and link them in as the static library `name`.
+fn compile(name: &str, files: &[PathBuf], root: &Path, flags: &[&str], system: &(Vec<PathBuf>, String)) {
     if files.is_empty() {
         return;
     }
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").opt_level(3).include(root).files(files);
+    build.cpp(true).std("c++17").opt_level(3).include(root);
     for flag in COMMON_FLAGS.iter().chain(flags) {
         build.flag(flag);
     }
-    for include in system_includes {
+    for include in &system.0 {
         build.flag("-isystem").flag(include.to_string_lossy().as_ref());
     }
-    build.compile(name);
+    let settings = format!("{} {flags:?} {system:?}", compiler_version(&build));
+    let stamps = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(name);
+    std::fs::create_dir_all(&stamps).unwrap_or_else(|error| panic!("cannot make {}: {error}", stamps.display()));
+
+    let mut objects = Vec::new();
+    let mut stale = Vec::new();
+    for file in files {
+        let stamp = stamps.join(file.file_stem().expect("a source has a name"));
+        let wanted = fingerprint(file, root, &settings);
+        let kept = std::fs::read_to_string(&stamp).unwrap_or_default();
+        match kept.split_once('\n') {
+            Some((known, object)) if known == wanted && Path::new(object).is_file() => objects.push(object.into()),
+            _ => stale.push((file, stamp, wanted)),
+        }
+    }
+    if !stale.is_empty() {
+        let made = build.clone().files(stale.iter().map(|(file, ..)| *file)).compile_intermediates();
+        for ((_, stamp, fingerprint), object) in stale.into_iter().zip(made) {
+            std::fs::write(&stamp, format!("{fingerprint}\n{}", object.display()))
+                .unwrap_or_else(|error| panic!("cannot write {}: {error}", stamp.display()));
+            objects.push(object);
+        }
+    }
+    objects.sort();
+    build.objects(objects).compile(name);
 }
 
 fn main() {
@@ -96,15 +164,16 @@ fn main() {
     let kernels: Vec<PathBuf> = ["common", "serve"].iter().flat_map(|folder| sources(&root.join(folder))).collect();
     let (special, plain): (Vec<_>, Vec<_>) = kernels.into_iter().partition(|path| isa_of(path).is_some());
 
-    compile("highrise_bind", &sources(&root.join("bind")), &root, &[], &python_include_dirs());
-    compile("highrise_kernels", &plain, &root, &[], &[]);
+    compile("highrise_bind", &sources(&root.join("bind")), &root, &[], &python_headers());
+    let none = (Vec::new(), String::new());
+    compile("highrise_kernels", &plain, &root, &[], &none);
     for (suffix, needs, flags) in ISA_FLAGS {
         if *needs != architecture {
             continue;
         }
         let files: Vec<PathBuf> =
             special.iter().filter(|path| isa_of(path).is_some_and(|(own, ..)| own == suffix)).cloned().collect();
-        compile(&format!("highrise_kernels{suffix}"), &files, &root, flags, &[]);
+        compile(&format!("highrise_kernels{suffix}"), &files, &root, flags, &none);
     }
     println!("cargo:rustc-link-lib=pthread");
 }
