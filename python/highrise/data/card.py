@@ -35,7 +35,7 @@ def write_card(
     num_shards: int,
 ) -> dict[str, int | float | str]:
     """Write `out/DATACARD.md`; returns the counts for the manifest."""
-    rows = files.to_pylist()
+    rows = files.drop_columns(["key", "sha256", "quality_parts"]).to_pylist()
     kept = [row for row in rows if row["reason"] == ""]
     dropped: dict[str, list[dict[str, object]]] = defaultdict(list)
     for row in rows:

@@ -9,13 +9,15 @@ from pathlib import Path
 import msgspec
 
 from highrise.core.config import convert
-from highrise.core.errors import ConfigError
+from highrise.core.errors import ConfigError, InputError
 from highrise.core.progress import human_bytes
+from highrise.data.adapters.openai import OpenAITeacher
 from highrise.data.compare import compare
 from highrise.data.labels import CONFIG_XML, export_tasks
 from highrise.data.mixture import MixtureConfig, mix
+from highrise.data.synthetic import SyntheticConfig, synthesise
 
-__all__ = ["diff", "label", "mixture"]
+__all__ = ["diff", "label", "mixture", "synthetic"]
 
 _SHOWN = 10
 
@@ -71,6 +73,31 @@ def mixture(arguments: argparse.Namespace) -> int:
     for name, value in counts.items():
         if name.startswith("epochs: "):
             print(f"  {float(value):.2f} epochs of {name.removeprefix('epochs: ')}")
+    return 0
+
+
+def synthetic(arguments: argparse.Namespace) -> int:
+    """`highrise data synthesise`."""
+    keys = ("kinds", "count", "max_tokens", "temperature", "seed")
+    given = {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}
+    config = convert(given, SyntheticConfig, where="arguments")
+    try:
+        key = Path(arguments.key_file).read_text("utf-8").strip() if arguments.key_file else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--key-file {arguments.key_file} cannot be read: {error}") from error
+    teacher = OpenAITeacher(arguments.url, arguments.model, key=key)
+    manifest, reused = synthesise(
+        Path(arguments.folder), Path(arguments.out), config, teacher, concurrency=arguments.concurrency
+    )
+    if arguments.json:
+        _print_json({"folder": arguments.out, "reused": reused, "counts": manifest.counts})
+        return 0
+    counts = manifest.counts
+    by = f"{counts['asked']} answers by {arguments.model}"
+    print(f"{arguments.out}/synthetic.jsonl: {counts['records']} records of {by}")
+    for name, count in counts.items():
+        if name.startswith("dropped: "):
+            print(f"  {count:>7} {name.removeprefix('dropped: ')}")
     return 0
 
 

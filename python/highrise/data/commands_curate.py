@@ -59,6 +59,33 @@ CURATE: tuple[Command, ...] = (
         ),
     ),
     Command(
+        path=("data", "synthesise"),
+        help="have a served model write records about the functions of a data folder",
+        example="highrise data synthesise .highrise/data synthetic --model qwen2.5-coder-0.5b --count 500",
+        run=f"{_CLI}:synthetic",
+        arguments=(
+            Argument(names=("folder",), help="a folder made by `highrise data build`", metavar="FOLDER"),
+            Argument(
+                names=("out",), help="the folder to write; OUT/synthetic.jsonl is a source for a build", metavar="OUT"
+            ),
+            Argument(names=("--url",), help="a server of the OpenAI protocol", default="http://127.0.0.1:8080/v1"),
+            Argument(names=("--model",), help="the model's name there", required=True, metavar="NAME"),
+            Argument(names=("--key-file",), help="a file that holds the server's key", metavar="FILE"),
+            Argument(
+                names=("--kinds",),
+                help="code: a function from its docstring; question: one that a function answers (default: both)",
+                choices=("code", "question"),
+                nargs="+",
+            ),
+            Argument(names=("--count",), help="functions to ask about (default: 100)", type=int, metavar="N"),
+            Argument(names=("--max-tokens",), help="of an answer (default: 512)", type=int, metavar="N"),
+            Argument(names=("--temperature",), help="of the answers (default: 0.7)", type=float, metavar="T"),
+            Argument(names=("--seed",), help="of the choice and the answers", type=int, metavar="N"),
+            Argument(names=("--concurrency",), help="questions open at a time", type=int, default=4, metavar="N"),
+            _JSON,
+        ),
+    ),
+    Command(
         path=("data", "label"),
         help="write documents as Label Studio tasks for people to judge",
         example="highrise data label .highrise/data tasks.json --count 200 --worst",
