@@ -11,23 +11,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from highrise.core.catalogue import locate
 from highrise.core.errors import InputError
 from highrise.core.progress import Progress, human_bytes
 from highrise.encode.config import TokenizerConfig
 from highrise.encode.formats_tiktoken import NAMED
-from highrise.encode.middle import middle_samples
-from highrise.encode.packed import Batch, write_packed
+from highrise.encode.pack import PackOptions, pack_texts
 from highrise.encode.prompt_template import CHATML
 from highrise.encode.tables import TABLES, read_table
 from highrise.encode.tokenizer import Tokenizer
-from highrise.encode.train import batches, train_tokenizer, write_tokenizer_folder
+from highrise.encode.train import train_tokenizer, write_tokenizer_folder
 
 __all__ = ["count", "decode", "ids", "open_tokenizer", "pack", "read_texts", "train"]
-
-_PACK_CHARACTERS = 8 << 20
 
 
 def ids(arguments: argparse.Namespace) -> int:
@@ -115,60 +111,46 @@ def pack(arguments: argparse.Namespace) -> int:
     end = (
         None if arguments.no_end else tokenizer.special_tokens.get("<|endoftext|>", next(iter(tokenizer.eos_ids), None))
     )
+    options = PackOptions(end, arguments.middle, arguments.seed, arguments.shuffle, arguments.rows)
     started = time.monotonic()
     out = Path(arguments.out)
     with Progress("pack", unit="B") as progress:
-        found = _pack_batches(
-            tokenizer,
-            _documents(arguments.sources, arguments.split, arguments.field),
-            end,
-            arguments.threads,
-            progress,
-            middle=arguments.middle,
-            seed=arguments.seed,
-        )
-        first = next(found, None)
+        texts = _documents(arguments.sources, arguments.split, arguments.field)
+        first = next(texts, None)
         if first is None:
             raise InputError(f"there is no text in {', '.join(arguments.sources)}")
-        num_tokens, num_documents = write_packed(out, itertools.chain([first], found), tokenizer.vocab_size)
+        found = pack_texts(
+            itertools.chain([first], texts),
+            tokenizer,
+            out,
+            options=options,
+            key=_key(arguments.sources, arguments.split, arguments.field),
+            threads=arguments.threads,
+            progress=progress,
+        )
         size = progress.done
     seconds = time.monotonic() - started
     if arguments.json:
-        counts = {"tokens": num_tokens, "documents": num_documents, "bytes": int(size), "seconds": seconds}
-        _print_json({"file": str(out), **counts})
-    else:
-        print(
-            f"{out}: {num_tokens:,} tokens of {num_documents:,} documents from {human_bytes(size)} "
-            f"in {seconds:.2f} s ({human_bytes(size / seconds)}/s)"
-        )
+        _print_json({"file": str(out), **msgspec.structs.asdict(found), "bytes": int(size), "seconds": seconds})
+        return 0
+    before = f", {found.resumed:,} documents of them by an earlier run" if found.resumed else ""
+    what = "documents" if options.rows is None else f"rows of {options.rows:,}"
+    print(
+        f"{out}: {found.tokens:,} tokens in {found.documents:,} {what} from {human_bytes(size)} "
+        f"in {seconds:.2f} s ({human_bytes(size / seconds)}/s){before}"
+    )
     return 0
 
 
-def _pack_batches(
-    tokenizer: Tokenizer,
-    texts: Iterator[str],
-    end: int | None,
-    threads: int,
-    progress: Progress,
-    *,
-    middle: float,
-    seed: int,
-) -> Iterator[Batch]:
-    for number, batch in enumerate(batches(texts, _PACK_CHARACTERS)):
-        if middle:
-            samples = [
-                ids if end is None or ids[-1:] == [end] else [*ids, end]
-                for ids in middle_samples(tokenizer, batch, rate=middle, seed=seed + number)
-            ]
-            found = np.array(list(itertools.chain.from_iterable(samples)), dtype=np.uint32)
-            offsets = np.cumsum([0, *map(len, samples)], dtype=np.int64)
-        else:
-            found, offsets = tokenizer.encode_batch(batch, threads=threads)
-        if end is not None and not middle:
-            found = np.insert(found, offsets[1:], np.uint32(end))
-            offsets = offsets + np.arange(len(offsets), dtype=np.int64)
-        progress.advance(sum(len(text) if text.isascii() else len(text.encode()) for text in batch))
-        yield found, offsets
+def _key(sources: Sequence[str], split: str | None, field: str) -> str:
+    """Names, sizes and times of all files that texts come from."""
+    lines = [repr((split, field))]
+    for source in sources:
+        path = Path(source)
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            status = file.stat()
+            lines.append(repr((str(file), status.st_size, status.st_mtime_ns)))
+    return "\n".join(lines)
 
 
 def open_tokenizer(name: str) -> Tokenizer:

@@ -119,6 +119,13 @@ TOKENIZER_COMMANDS: tuple[Command, ...] = (
                 metavar="RATE",
             ),
             Argument(names=("--seed",), help="seed of the cuts that --middle makes", type=int, default=0),
+            Argument(names=("--shuffle",), help="mix documents, or rows, by this seed", type=int, metavar="SEED"),
+            Argument(
+                names=("--rows",),
+                help="best-fit rows of so many tokens, filled with the end token; FILE.documents tells documents apart",
+                type=int,
+                metavar="LENGTH",
+            ),
             _THREADS,
             _JSON,
         ),

@@ -19,9 +19,11 @@ where
     Encode: Fn(&str, &mut Vec<u32>) -> Result<(), Error> + Sync,
 {
     let threads = threads.clamp(1, texts.len().max(1));
-    let mut starts = vec![0_i64];
+    let mut starts = Vec::with_capacity(texts.len() + 1);
+    starts.push(0_i64);
     if threads == 1 {
-        let mut ids = Vec::with_capacity(texts.iter().map(|text| text.len()).sum::<usize>() / 4);
+        // Enough for most text; what is not written takes no memory where the system gives it out by pages.
+        let mut ids = Vec::with_capacity(texts.iter().map(|text| text.len()).sum::<usize>() / 3);
         for text in texts {
             encode(text, &mut ids)?;
             starts.push(ids.len() as i64);
@@ -30,33 +32,59 @@ where
     }
     let ranges = ranges(texts, threads * 8);
     let parts: Vec<Mutex<Option<Part>>> = ranges.iter().map(|_| Mutex::new(None)).collect();
-    let turn = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| loop {
-                let index = turn.fetch_add(1, Ordering::Relaxed);
-                let Some(range) = ranges.get(index) else { return };
-                let part = encode_some(&texts[range.clone()], &encode);
-                *parts[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(part);
-            });
-        }
+    on_threads(threads, ranges.len(), |index| {
+        let part = encode_some(&texts[ranges[index].clone()], &encode);
+        *parts[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(part);
     });
-    let mut ids = Vec::new();
+    let mut found = Vec::with_capacity(parts.len());
     for part in parts {
         let Some(part) = part.into_inner().unwrap_or_else(PoisonError::into_inner) else { continue };
-        let (found, counts) = part?;
-        let mut at = ids.len() as i64;
+        let (ids, counts) = part?;
         for count in counts {
-            at += count as i64;
-            starts.push(at);
+            starts.push(starts.last().map_or(0, |last| last + count as i64));
         }
-        ids.extend_from_slice(&found);
+        found.push(ids);
     }
+    // Putting the parts together touches as much memory as encoding does, so all threads do it.
+    let mut ids = vec![0; found.iter().map(Vec::len).sum()];
+    let mut rest = ids.as_mut_slice();
+    let mut copies = Vec::with_capacity(found.len());
+    for part in found {
+        let (to, behind) = rest.split_at_mut(part.len());
+        copies.push(Mutex::new(Some((part, to))));
+        rest = behind;
+    }
+    on_threads(threads, copies.len(), |index| {
+        let copy = copies[index].lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((from, to)) = copy {
+            to.copy_from_slice(&from);
+        }
+    });
+    drop(copies);
     Ok((ids, starts))
 }
 
+/// Does each of `count` pieces of work once, on the calling thread and so many others.
+fn on_threads(threads: usize, count: usize, work: impl Fn(usize) + Sync) {
+    let turn = AtomicUsize::new(0);
+    let run = || loop {
+        let index = turn.fetch_add(1, Ordering::Relaxed);
+        if index >= count {
+            return;
+        }
+        work(index);
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(count) {
+            scope.spawn(run);
+        }
+        run();
+    });
+}
+
 fn encode_some(texts: &[&str], encode: &impl Fn(&str, &mut Vec<u32>) -> Result<(), Error>) -> Part {
-    let (mut ids, mut counts) = (Vec::new(), Vec::with_capacity(texts.len()));
+    let size: usize = texts.iter().map(|text| text.len()).sum();
+    let (mut ids, mut counts) = (Vec::with_capacity(size / 3), Vec::with_capacity(texts.len()));
     for text in texts {
         let before = ids.len();
         encode(text, &mut ids)?;

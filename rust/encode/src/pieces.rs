@@ -8,6 +8,7 @@ use crate::masks::Avx2;
 use crate::masks::Portable;
 use crate::merge::merge;
 use crate::probe::Probe;
+#[cfg(target_arch = "x86_64")]
 use crate::split::Path;
 use crate::tokenizer::{Offsets, Tokenizer, Worker};
 use crate::vocab::Vocabulary;

@@ -68,3 +68,23 @@ fn every_path_gives_the_same_ids() {
         }
     }
 }
+
+#[test]
+fn a_batch_is_its_texts_whatever_the_threads() {
+    let tokens: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
+    let vocabulary = Vocabulary::from_ranks(&tokens).expect("every byte has a token");
+    let tokenizer = Tokenizer::new(vocabulary, Scheme::Qwen2, Vec::new(), false);
+    let texts: Vec<String> = (0..200).map(|index| WORDS[index % WORDS.len()].repeat(index * index % 97)).collect();
+    for count in [0, 1, 2, 3, 15, 200] {
+        let some: Vec<&str> = texts[..count].iter().map(String::as_str).collect();
+        let (mut expected, mut expected_starts) = (Vec::new(), vec![0]);
+        for text in &some {
+            tokenizer.encode(text, Allowed::None, &mut expected).expect("the text is short");
+            expected_starts.push(expected.len() as i64);
+        }
+        for threads in [1, 2, 3, 8, 300] {
+            let found = tokenizer.encode_batch(&some, Allowed::None, threads).expect("the texts are short");
+            assert_eq!(found, (expected.clone(), expected_starts.clone()), "{count} texts, {threads} threads");
+        }
+    }
+}
