@@ -156,14 +156,15 @@ def _q6_k(blocks: Bytes) -> Floats:
 def _pairs(packed: Bytes) -> Bytes:
     """Two halves of 32 bytes, each four sub-blocks of two bits in all its bytes: (blocks, 64) -> (blocks, 16, 16)."""
     halves = packed.reshape(-1, 2, 1, 32) >> (2 * np.arange(4, dtype=np.uint8))[None, None, :, None]
-    return (halves & 3).reshape(-1, 16, 16)
+    codes: Bytes = (halves & 3).astype(np.uint8).reshape(-1, 16, 16)
+    return codes
 
 
 def _q2_k(blocks: Bytes) -> Floats:
     scales = blocks[:, 0:16]
     scale = (_half(blocks, 80) * (scales & 15))[:, :, None]
     minimum = (_half(blocks, 82) * (scales >> 4))[:, :, None]
-    values: Floats = scale * _pairs(blocks[:, 16:80]) - minimum
+    values: Floats = np.asarray(scale * _pairs(blocks[:, 16:80]) - minimum, np.float32)
     return values.reshape(len(blocks), 256)
 
 
