@@ -5,8 +5,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bind/arrays.h"
@@ -59,6 +61,20 @@ DecoderShape checked_shape(const DecoderShape& shape) {
     throw py::value_error("rope_theta is " + std::to_string(shape.rope_theta) + "; it must be above 0");
   if (!(shape.rms_norm_eps >= 0.0))
     throw py::value_error("rms_norm_eps is " + std::to_string(shape.rms_norm_eps) + "; it must not be negative");
+  for (const serve::Rotary& table : shape.rotary) {
+    const auto turned = 2 * static_cast<int64_t>(table.inverse_frequencies.size());
+    if (turned < 2 || turned > shape.head_dim)
+      throw py::value_error("a rotary table turns " + text(turned) + " dimensions of heads of " + text(shape.head_dim));
+  }
+  const auto num_kinds = static_cast<int64_t>(shape.layer_kinds.size());
+  if (num_kinds != 0 && num_kinds != shape.num_hidden_layers)
+    throw py::value_error(text(num_kinds) + " layer kinds for " + text(shape.num_hidden_layers) + " layers");
+  const auto num_tables = std::max<int64_t>(1, static_cast<int64_t>(shape.rotary.size()));
+  for (const serve::LayerKind& kind : shape.layer_kinds) {
+    at_least("a sliding window", kind.window, 0);
+    if (kind.rotary < 0 || kind.rotary >= num_tables)
+      throw py::value_error("rotary table " + text(kind.rotary) + " does not exist; there are " + text(num_tables));
+  }
   return shape;
 }
 
@@ -85,6 +101,9 @@ std::unique_ptr<Decoder> make_decoder(const DecoderShape& shape, int64_t num_pag
   options.kernels = &kernels_of(isa);
   options.half_cache = kv == "float16";
   options.interleaved_heads = interleaved;
+  if (options.kernels->keeps_blocks && !shape.is_plain()) {
+    throw py::value_error("kernels " + isa + " keep the order of another engine for plain Llama and Qwen2 shapes only");
+  }
   auto decoder = std::make_unique<Decoder>(checked_shape(shape), options);
   if (!decoder->ready()) {
     PyErr_SetString(PyExc_MemoryError, ("no memory for a cache of " + text(num_pages) + " pages").c_str());
@@ -334,17 +353,52 @@ void register_decoder(py::module_& module) {
                        int64_t num_key_value_heads, int64_t head_dim, int64_t intermediate_size, int64_t vocab_size,
                        double rope_theta, double rms_norm_eps, bool attention_bias, bool tie_word_embeddings,
                        int64_t num_pages, int threads, int64_t page_size, const std::string& isa, const std::string& kv,
-                       bool interleaved) {
-             const DecoderShape shape{hidden_size,  num_hidden_layers, num_attention_heads, num_key_value_heads,
-                                      head_dim,     intermediate_size, vocab_size,          rope_theta,
-                                      rms_norm_eps, attention_bias,    tie_word_embeddings};
+                       bool interleaved, bool layer_norm, bool query_key_norm, bool sandwich_norms, bool output_bias,
+                       bool mlp_bias, bool gated, const std::string& activation, double embedding_scale,
+                       double attention_scale, double attention_softcap, double logit_softcap,
+                       const std::vector<std::pair<std::vector<double>, float>>& rotary,
+                       const std::vector<std::pair<int64_t, int64_t>>& layer_kinds) {
+             DecoderShape shape;
+             shape.hidden_size = hidden_size;
+             shape.num_hidden_layers = num_hidden_layers;
+             shape.num_attention_heads = num_attention_heads;
+             shape.num_key_value_heads = num_key_value_heads;
+             shape.head_dim = head_dim;
+             shape.intermediate_size = intermediate_size;
+             shape.vocab_size = vocab_size;
+             shape.rope_theta = rope_theta;
+             shape.rms_norm_eps = rms_norm_eps;
+             shape.attention_bias = attention_bias;
+             shape.tie_word_embeddings = tie_word_embeddings;
+             shape.layer_norm = layer_norm;
+             shape.query_key_norm = query_key_norm;
+             shape.sandwich_norms = sandwich_norms;
+             shape.output_bias = output_bias;
+             shape.mlp_bias = mlp_bias;
+             shape.gated = gated;
+             shape.gelu = activation == "gelu";
+             if (!shape.gelu && (activation != "silu" || !gated)) {
+               throw py::value_error("activation is \"" + activation + "\"; it must be silu with a gate, or gelu");
+             }
+             shape.embedding_scale = embedding_scale;
+             shape.attention_scale = attention_scale;
+             shape.attention_softcap = attention_softcap;
+             shape.logit_softcap = logit_softcap;
+             for (const auto& [frequencies, magnitude] : rotary) shape.rotary.push_back({frequencies, magnitude});
+             for (const auto& [window, table] : layer_kinds) shape.layer_kinds.push_back({window, table});
              return make_decoder(shape, num_pages, page_size, threads, isa, kv, interleaved);
            }),
            py::kw_only(), py::arg("hidden_size"), py::arg("num_hidden_layers"), py::arg("num_attention_heads"),
            py::arg("num_key_value_heads"), py::arg("head_dim"), py::arg("intermediate_size"), py::arg("vocab_size"),
            py::arg("rope_theta") = 10000.0, py::arg("rms_norm_eps") = 1e-6, py::arg("attention_bias") = false,
            py::arg("tie_word_embeddings") = false, py::arg("num_pages"), py::arg("threads"), py::arg("page_size") = 16,
-           py::arg("isa") = "auto", py::arg("kv") = "float16", py::arg("interleaved") = false)
+           py::arg("isa") = "auto", py::arg("kv") = "float16", py::arg("interleaved") = false,
+           py::arg("layer_norm") = false, py::arg("query_key_norm") = false, py::arg("sandwich_norms") = false,
+           py::arg("output_bias") = false, py::arg("mlp_bias") = false, py::arg("gated") = true,
+           py::arg("activation") = "silu", py::arg("embedding_scale") = 1.0, py::arg("attention_scale") = 0.0,
+           py::arg("attention_softcap") = 0.0, py::arg("logit_softcap") = 0.0,
+           py::arg("rotary") = std::vector<std::pair<std::vector<double>, float>>{},
+           py::arg("layer_kinds") = std::vector<std::pair<int64_t, int64_t>>{})
       .def("set_tensor", &set_tensor, py::arg("name"), py::arg("raw"), py::arg("type"), py::arg("rows"),
            py::arg("cols"), py::arg("weights") = "stored",
            "Repacks rows of GGUF blocks under their Hugging Face name; vectors have cols = 1. The source is not kept.")

@@ -62,9 +62,20 @@ HIGHRISE_INLINE void add_values(const float* weights, int count, const uint8_t* 
   }
 }
 
+// softcap * tanh(score / softcap), with tanh x = 1 - 2 / (1 + exp 2x).
+HIGHRISE_INLINE void cap_scores(float* scores, int keys, float softcap) {
+  const F twice = set1(2.0f / softcap);
+  for (int k = 0; k < keys; k += kLanes) {
+    const F raised = exp(mul(load(scores + k), twice));
+    store(scores + k, mul(set1(softcap), sub(set1(1.0f), div(set1(2.0f), add(raised, set1(1.0f))))));
+  }
+}
+
 // Turns scores of one chunk into weights, keeps the running maximum and sum, and rescales what was gathered before.
-HIGHRISE_INLINE void soften(float* scores, int64_t visible, int keys, float* maximum, float* sum, float* out,
-                            int head_dim) {
+HIGHRISE_INLINE void soften(float* scores, int64_t before_window, int64_t visible, int keys, float* maximum, float* sum,
+                            float* out, int head_dim) {
+  const int64_t unseen = before_window < keys ? before_window : keys;
+  for (int64_t k = 0; k < unseen; ++k) scores[k] = kHidden;
   for (int64_t k = visible < 0 ? 0 : visible; k < keys; ++k) scores[k] = kHidden;
   F most = set1(*maximum);
   for (int k = 0; k < keys; k += kLanes) most = max(most, load(scores + k));
@@ -79,7 +90,8 @@ HIGHRISE_INLINE void soften(float* scores, int64_t visible, int keys, float* max
   }
   // exp clamps instead of reaching zero: hidden keys must not count even where all seen scores are as low
   for (int64_t k = visible < 0 ? 0 : visible; k < keys; ++k) scores[k] = 0.0f;
-  if (visible < keys) {
+  for (int64_t k = 0; k < unseen; ++k) scores[k] = 0.0f;
+  if (visible < keys || unseen > 0) {
     total = zero();
     for (int k = 0; k < keys; k += kLanes) total = add(total, load(scores + k));
   }
@@ -96,15 +108,17 @@ void attend_rows(const AttentionTask& task, int first, int rows) {
   float* out = task.out + static_cast<int64_t>(first) * head_dim;
   float* scores = task.scratch;
   float maximum[R], sum[R];
-  int longest = 0;
+  int longest = 0, begin = task.first_visible ? INT32_MAX : 0;
   for (int r = 0; r < R; ++r) {
     maximum[r] = kHidden;
     sum[r] = 0.0f;
     if (r < rows && task.num_visible[first + r] > longest) longest = task.num_visible[first + r];
+    if (r < rows && task.first_visible && task.first_visible[first + r] < begin) begin = task.first_visible[first + r];
     for (int d = 0; d < head_dim; ++d) out[r * head_dim + d] = 0.0f;
   }
   const int64_t values_offset = static_cast<int64_t>(task.page_size) * head_dim * kBytes;
-  for (int start = 0; start < longest; start += kKeyChunk) {
+  // Chunks begin at the same places for all rows, so that a row's sums do not depend on its company.
+  for (int start = begin / kKeyChunk * kKeyChunk; start < longest; start += kKeyChunk) {
     const int seen = longest - start < kKeyChunk ? longest - start : kKeyChunk;
     const int keys = (seen + kKeyBlock - 1) / kKeyBlock * kKeyBlock;
     for (int k = 0; k < keys; k += kKeyBlock) {
@@ -115,7 +129,9 @@ void attend_rows(const AttentionTask& task, int first, int rows) {
     }
     for (int r = 0; r < R; ++r) {
       const int64_t visible = r < rows ? static_cast<int64_t>(task.num_visible[first + r]) - start : 0;
-      soften(scores + r * kKeyChunk, visible, keys, maximum + r, sum + r, out + r * head_dim, head_dim);
+      const int64_t unseen = r < rows && task.first_visible ? task.first_visible[first + r] - start : 0;
+      if (task.softcap > 0.0f) cap_scores(scores + r * kKeyChunk, keys, task.softcap);
+      soften(scores + r * kKeyChunk, unseen, visible, keys, maximum + r, sum + r, out + r * head_dim, head_dim);
     }
     for (int k = 0; k < seen; k += kKeyBlock) {
       const int position = start + k;

@@ -52,29 +52,49 @@ void add_slots(Decoder::State& state) {
     slot.vector = &to;
     state.slots[name] = slot;
   };
+  auto norm = [&](const std::string& name, Norm& to) {
+    vector(name + ".weight", to.weight, hidden);
+    if (shape.layer_norm) vector(name + ".bias", to.bias, hidden);
+  };
   Slot embedding;
   embedding.rows = shape.vocab_size;
   embedding.cols = hidden;
   embedding.embedding = true;
   state.slots["model.embed_tokens.weight"] = embedding;
-  vector("model.norm.weight", state.last_norm, hidden);
+  norm("model.norm", state.last_norm);
   if (!shape.tie_word_embeddings) matrix("lm_head", state.head, shape.vocab_size, hidden);
   for (size_t i = 0; i < state.layers.size(); ++i) {
     Layer& layer = state.layers[i];
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    vector(prefix + "input_layernorm.weight", layer.input_norm, hidden);
-    vector(prefix + "post_attention_layernorm.weight", layer.post_attention_norm, hidden);
+    norm(prefix + "input_layernorm", layer.input_norm);
+    if (shape.sandwich_norms) {
+      norm(prefix + "post_attention_layernorm", layer.attention_out_norm);
+      norm(prefix + "pre_feedforward_layernorm", layer.middle_norm);
+      norm(prefix + "post_feedforward_layernorm", layer.mlp_out_norm);
+    } else {
+      norm(prefix + "post_attention_layernorm", layer.middle_norm);
+    }
+    if (shape.query_key_norm) {
+      vector(prefix + "self_attn.q_norm.weight", layer.query_norm, shape.head_dim);
+      vector(prefix + "self_attn.k_norm.weight", layer.key_norm, shape.head_dim);
+    }
     matrix(prefix + "self_attn.q_proj", layer.q, query, hidden);
     matrix(prefix + "self_attn.k_proj", layer.k, key_value, hidden);
     matrix(prefix + "self_attn.v_proj", layer.v, key_value, hidden);
     matrix(prefix + "self_attn.o_proj", layer.o, hidden, query);
-    matrix(prefix + "mlp.gate_proj", layer.gate, shape.intermediate_size, hidden);
+    if (shape.gated) matrix(prefix + "mlp.gate_proj", layer.gate, shape.intermediate_size, hidden);
     matrix(prefix + "mlp.up_proj", layer.up, shape.intermediate_size, hidden);
     matrix(prefix + "mlp.down_proj", layer.down, hidden, shape.intermediate_size);
     if (shape.attention_bias) {
       vector(prefix + "self_attn.q_proj.bias", layer.q.bias, query);
       vector(prefix + "self_attn.k_proj.bias", layer.k.bias, key_value);
       vector(prefix + "self_attn.v_proj.bias", layer.v.bias, key_value);
+    }
+    if (shape.output_bias) vector(prefix + "self_attn.o_proj.bias", layer.o.bias, hidden);
+    if (shape.mlp_bias) {
+      if (shape.gated) vector(prefix + "mlp.gate_proj.bias", layer.gate.bias, shape.intermediate_size);
+      vector(prefix + "mlp.up_proj.bias", layer.up.bias, shape.intermediate_size);
+      vector(prefix + "mlp.down_proj.bias", layer.down.bias, hidden);
     }
   }
 }
@@ -110,10 +130,18 @@ size_t ActivationBuffer::bytes() const {
 Decoder::State::State(const DecoderShape& own_shape, const DecoderOptions& own_options)
     : shape(own_shape), options(own_options), team(own_options.threads) {
   layers.resize(static_cast<size_t>(shape.num_hidden_layers));
-  for (int64_t i = 0; i < shape.head_dim / 2; ++i) {
-    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(shape.head_dim);
-    inverse_frequencies.push_back(std::pow(shape.rope_theta, exponent));
+  rotary = shape.rotary;
+  if (rotary.empty()) {
+    rotary.emplace_back();
+    for (int64_t i = 0; i < shape.head_dim / 2; ++i) {
+      const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(shape.head_dim);
+      rotary[0].inverse_frequencies.push_back(std::pow(shape.rope_theta, exponent));
+    }
   }
+  for (const Rotary& table : rotary) {
+    rotary_stride = std::max(rotary_stride, static_cast<int64_t>(table.inverse_frequencies.size()));
+  }
+  rotary_stride *= static_cast<int64_t>(rotary.size());
   const int64_t element = options.half_cache ? 2 : 4;
   padded_head_dim = round_up_to(shape.head_dim, 16);
   head_page_bytes = 2 * options.page_size * padded_head_dim * element;
@@ -138,8 +166,9 @@ bool Decoder::State::prepare_workspace(int64_t num_tokens, int64_t num_head_rows
       const auto n = static_cast<size_t>(num_tokens);
       w.residual.resize(n * static_cast<size_t>(round_up_to(shape.hidden_size, kTileRows)));
       w.qkv.resize(n * static_cast<size_t>(query_cols() + 2 * key_value_cols()));
-      w.cosine.resize(n * inverse_frequencies.size());
-      w.sine.resize(n * inverse_frequencies.size());
+      if (shape.sandwich_norms) w.branch.resize(w.residual.size());
+      w.cosine.resize(n * static_cast<size_t>(rotary_stride));
+      w.sine.resize(n * static_cast<size_t>(rotary_stride));
       w.normed.resize(num_tokens, shape.hidden_size, bfloats);
       w.attended.resize(num_tokens, query_cols(), bfloats);
       w.middle.resize(num_tokens, shape.intermediate_size, bfloats);
@@ -151,6 +180,7 @@ bool Decoder::State::prepare_workspace(int64_t num_tokens, int64_t num_head_rows
         member.attended.resize(static_cast<size_t>(rows * padded_head_dim));
         member.scratch.resize(static_cast<size_t>(attention_scratch(rows)));
         member.num_visible.resize(static_cast<size_t>(rows));
+        member.first_visible.resize(static_cast<size_t>(rows));
         member.gate.resize(n * 2 * kTileRows);
         member.up.resize(n * 2 * kTileRows);
         if (options.kernels->multiply_many) {
@@ -186,7 +216,7 @@ const DecoderOptions& Decoder::options() const { return state_->options; }
 
 size_t Decoder::memory_bytes() const {
   const Workspace& w = state_->workspace;
-  size_t buffers = (w.residual.size() + w.qkv.size() + w.cosine.size() + w.sine.size()) * 4;
+  size_t buffers = (w.residual.size() + w.branch.size() + w.qkv.size() + w.cosine.size() + w.sine.size()) * 4;
   for (const ActivationBuffer* buffer : {&w.normed, &w.attended, &w.middle, &w.head}) buffers += buffer->bytes();
   for (const auto& adapter : state_->adapters) buffers += adapter ? adapter->used() : 0;
   return state_->arena.used() + state_->cache_bytes + buffers;

@@ -1,4 +1,4 @@
-// One step of a Llama- or Qwen-shaped decoder over a paged cache of keys and values: a mixed batch of prompt chunks and
+// One step of a decoder over a paged cache of keys and values: a mixed batch of prompt chunks and
 // single tokens goes in, logits of the rows asked for come out. Everything runs on one persistent team of threads.
 //
 // Takes plain pointers and returns a Status; bind/decoder.cpp checks arrays and words the errors. Knows nothing of
@@ -9,11 +9,25 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "serve/blocks.h"
 #include "serve/pack.h"
 
 namespace highrise::serve {
+
+// Turns of rotary embeddings: angle = position * inverse_frequencies[i], and cosine and sine times `magnitude`. Fewer
+// frequencies than half a head leave the rest of it unturned.
+struct Rotary {
+  std::vector<double> inverse_frequencies;
+  float magnitude = 1.0f;
+};
+
+// What may differ from layer to layer.
+struct LayerKind {
+  int64_t window = 0;  // tokens that a token sees, itself included; 0 is all of them
+  int64_t rotary = 0;  // which of the shape's rotary tables
+};
 
 struct DecoderShape {
   int64_t hidden_size = 0;
@@ -27,6 +41,26 @@ struct DecoderShape {
   double rms_norm_eps = 1e-6;
   bool attention_bias = false;
   bool tie_word_embeddings = false;
+  bool layer_norm = false;      // norms take the mean away and have biases
+  bool query_key_norm = false;  // RMSNorm of each head of queries and keys, before they are turned
+  bool sandwich_norms = false;  // what attention and MLP give is normalised too before it is added
+  bool output_bias = false;     // of o_proj
+  bool mlp_bias = false;
+  bool gated = true;  // down(act(gate) * up), else down(act(up))
+  bool gelu = false;  // the tanh form; else SiLU
+  double embedding_scale = 1.0;
+  double attention_scale = 0.0;    // 0 is 1 / sqrt(head_dim)
+  double attention_softcap = 0.0;  // scores become cap * tanh(score / cap); 0 leaves them
+  double logit_softcap = 0.0;
+  std::vector<Rotary> rotary;          // empty: one plain table from rope_theta
+  std::vector<LayerKind> layer_kinds;  // empty, or one for each layer
+
+  // What kernels that keep another engine's order of operations can run.
+  bool is_plain() const {
+    return rotary.empty() && layer_kinds.empty() && !layer_norm && !query_key_norm && !sandwich_norms && !output_bias &&
+           !mlp_bias && gated && !gelu && embedding_scale == 1.0 && attention_scale == 0.0 &&
+           attention_softcap == 0.0 && logit_softcap == 0.0;
+  }
 };
 
 struct DecoderOptions {

@@ -23,8 +23,8 @@ void store(float value, float* to) { *to = value; }
 // token.
 template <class Element>
 void move_head(const Decoder::State& state, uint8_t* base, const TokenMove& move, const float* cosine,
-               const float* sine) {
-  const int64_t page_size = state.options.page_size, padded = state.padded_head_dim, half = state.shape.head_dim / 2;
+               const float* sine, int64_t half) {
+  const int64_t page_size = state.options.page_size, padded = state.padded_head_dim, head_dim = state.shape.head_dim;
   const bool turns = move.from_start != move.to_start;
   const auto page_at = [&](const int32_t* row, int64_t place) {
     return reinterpret_cast<Element*>(base + row[place / page_size] * state.page_bytes);
@@ -35,12 +35,8 @@ void move_head(const Decoder::State& state, uint8_t* base, const TokenMove& move
     Element* to_page = page_at(move.to_row, move.to_start + i);
     const Element* from = from_page + from_slot / 16 * 16 * padded + from_slot % 16;
     Element* to = to_page + to_slot / 16 * 16 * padded + to_slot % 16;
-    for (int64_t d = 0; d < half; ++d) {
-      if (!turns) {
-        to[d * 16] = from[d * 16];
-        to[(d + half) * 16] = from[(d + half) * 16];
-        continue;
-      }
+    for (int64_t d = turns ? 2 * half : 0; d < head_dim; ++d) to[d * 16] = from[d * 16];
+    for (int64_t d = 0; turns && d < half; ++d) {
       const float first = load(from + d * 16), second = load(from + (d + half) * 16);
       store(first * cosine[d] - second * sine[d], to + d * 16);
       store(second * cosine[d] + first * sine[d], to + (d + half) * 16);
@@ -77,16 +73,19 @@ Status Decoder::move_tokens(const TokenMove& move, Complaint* complaint) {
     status = check_row(state, move.to_row, move.to_pages, move.to_start, move.count, complaint);
   if (status != Status::kOk || move.count == 0) return status;
   const auto distance = static_cast<double>(move.to_start - move.from_start);
-  std::vector<float> cosine, sine;
-  for (const double frequency : state.inverse_frequencies) {
-    cosine.push_back(static_cast<float>(std::cos(distance * frequency)));
-    sine.push_back(static_cast<float>(std::sin(distance * frequency)));
+  const size_t tables = state.rotary.size();
+  std::vector<std::vector<float>> cosine(tables), sine(tables);
+  for (size_t table = 0; table < tables; ++table) {
+    for (const double frequency : state.rotary[table].inverse_frequencies) {
+      cosine[table].push_back(static_cast<float>(std::cos(distance * frequency)));
+      sine[table].push_back(static_cast<float>(std::sin(distance * frequency)));
+    }
   }
   const int64_t heads = state.shape.num_key_value_heads;
   struct Context {
     State& state;
     const TokenMove& move;
-    const std::vector<float>&cosine, &sine;
+    const std::vector<std::vector<float>>&cosine, &sine;
     int64_t heads;
   } context{state, move, cosine, sine, heads};
   state.team.run(
@@ -95,10 +94,13 @@ Status Decoder::move_tokens(const TokenMove& move, Complaint* complaint) {
         member.phase(own.state.shape.num_hidden_layers * own.heads, [&](int64_t task) {
           State& state = own.state;
           uint8_t* base = state.cache + task / own.heads * state.layer_bytes + task % own.heads * state.head_page_bytes;
+          const auto table = static_cast<size_t>(state.kind_of(task / own.heads).rotary);
+          const std::vector<float>&cosine = own.cosine[table], &sine = own.sine[table];
+          const auto half = static_cast<int64_t>(cosine.size());
           if (state.options.half_cache) {
-            move_head<uint16_t>(state, base, own.move, own.cosine.data(), own.sine.data());
+            move_head<uint16_t>(state, base, own.move, cosine.data(), sine.data(), half);
           } else {
-            move_head<float>(state, base, own.move, own.cosine.data(), own.sine.data());
+            move_head<float>(state, base, own.move, cosine.data(), sine.data(), half);
           }
         });
       },

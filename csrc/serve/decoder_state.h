@@ -37,8 +37,14 @@ struct Linear {
   }
 };
 
+struct Norm {
+  std::vector<float> weight, bias;  // bias of LayerNorm only
+};
+
 struct Layer {
-  std::vector<float> input_norm, post_attention_norm;
+  Norm input_norm, middle_norm;           // before attention, before the MLP
+  Norm attention_out_norm, mlp_out_norm;  // of sandwich norms
+  std::vector<float> query_norm, key_norm;
   Linear q, k, v, o, gate, up, down;
 };
 
@@ -64,13 +70,13 @@ struct ActivationBuffer {
 // Buffers of one member of the team.
 struct MemberBuffer {
   std::vector<float> queries, attended, scratch, gate, up, logits;
-  std::vector<int32_t> num_visible;
+  std::vector<int32_t> num_visible, first_visible;
   std::vector<uint8_t> many_scratch;
 };
 
 struct Workspace {
   int64_t num_tokens = 0;
-  std::vector<float> residual, qkv, cosine, sine;
+  std::vector<float> residual, branch, qkv, cosine, sine;  // branch: what sandwich norms are to normalise
   ActivationBuffer normed, attended, middle, head, low_rank[3];
   std::vector<MemberBuffer> members;
 };
@@ -97,10 +103,11 @@ struct Decoder::State {
   std::mutex busy;
   std::map<std::string, Slot> slots;
   std::vector<Layer> layers;
-  std::vector<float> last_norm;
+  Norm last_norm;
   Embedding embedding;
   Linear head;
-  std::vector<double> inverse_frequencies;
+  std::vector<Rotary> rotary;
+  int64_t rotary_stride = 0;  // cosines of all tables of one token
   uint8_t* cache = nullptr;
   size_t cache_bytes = 0;
   int64_t padded_head_dim = 0;
@@ -110,6 +117,10 @@ struct Decoder::State {
   Workspace workspace;
   int64_t max_rank = 0;  // of all adapters so far
 
+  const Rotary& rotary_of(int64_t layer) const { return rotary[static_cast<size_t>(kind_of(layer).rotary)]; }
+  LayerKind kind_of(int64_t layer) const {
+    return shape.layer_kinds.empty() ? LayerKind{} : shape.layer_kinds[static_cast<size_t>(layer)];
+  }
   int64_t query_cols() const { return shape.num_attention_heads * shape.head_dim; }
   int64_t key_value_cols() const { return shape.num_key_value_heads * shape.head_dim; }
   bool prepare_workspace(int64_t num_tokens, int64_t num_head_rows);

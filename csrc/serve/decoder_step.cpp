@@ -14,8 +14,9 @@ namespace {
 constexpr int64_t kQueryRows = 64;  // query rows of one attention task
 constexpr int64_t kPair = 2;        // tiles of gate and of up in one task: 32 rows, one group of the next input
 
-// At most: with adapters everywhere a layer has 14 phases; embedding, states and logits have 4.
-constexpr int64_t kPhasesOfLayer = 14, kPhasesAround = 4;
+// At most: with adapters everywhere a layer has 14 phases, with sandwich norms 4 more; embedding, states and logits
+// have 4.
+constexpr int64_t kPhasesOfLayer = 18, kPhasesAround = 4;
 
 // Consecutive tokens of one sequence, few enough for one attention task.
 struct Run {
@@ -52,20 +53,20 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
       Linear* const projections[] = {&layer.q, &layer.k, &layer.v};
       reduce_ranks(projections, 3, work_.normed, member);
       project_qkv(layer, member);
-      write_cache(i, member);
+      write_cache(layer, i, member);
       attend(i, member);
       quantise(member, work_.attended);
       Linear* const output[] = {&layer.o};
       reduce_ranks(output, 1, work_.attended, member);
-      add_to_residual(layer.o, work_.attended, member);
-      normalise(member, layer.post_attention_norm, work_.normed);
+      add_to_residual(layer.o, work_.attended, layer.attention_out_norm, member);
+      normalise(member, layer.middle_norm, work_.normed);
       Linear* const gated[] = {&layer.gate, &layer.up};
       reduce_ranks(gated, 2, work_.normed, member);
-      project_gated(layer, member);
+      project_middle(layer, member);
       quantise(member, work_.middle);
       Linear* const down[] = {&layer.down};
       reduce_ranks(down, 1, work_.middle, member);
-      add_to_residual(layer.down, work_.middle, member);
+      add_to_residual(layer.down, work_.middle, layer.mlp_out_norm, member);
     }
     if (piece_.hidden) write_hidden(member);
     if (piece_.num_logit_rows > 0) project_logits(member);
@@ -99,7 +100,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
   float* residual(int64_t token) { return work_.residual.data() + token * residual_stride_; }
 
   void embed(Member& member) {
-    const auto half = static_cast<int64_t>(state_.inverse_frequencies.size());
+    const int64_t stride = state_.rotary_stride, tables = static_cast<int64_t>(state_.rotary.size());
     member.share(n_, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const Embedding& embedding = state_.embedding;
@@ -109,26 +110,40 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
         } else {
           read_packed_row(embedding.packed, batch_.tokens[i], residual(i));
         }
+        if (shape_.embedding_scale != 1.0) {
+          const auto scale = static_cast<float>(shape_.embedding_scale);
+          for (int64_t d = 0; d < shape_.hidden_size; ++d) residual(i)[d] *= scale;
+        }
         if (kernels_.angles) {
-          kernels_.angles(batch_.positions[i], shape_.rope_theta, shape_.head_dim, work_.cosine.data() + i * half,
-                          work_.sine.data() + i * half);
+          kernels_.angles(batch_.positions[i], shape_.rope_theta, shape_.head_dim, work_.cosine.data() + i * stride,
+                          work_.sine.data() + i * stride);
           continue;
         }
-        for (int64_t d = 0; d < half; ++d) {
-          const double angle = batch_.positions[i] * state_.inverse_frequencies[static_cast<size_t>(d)];
-          work_.cosine[static_cast<size_t>(i * half + d)] = static_cast<float>(std::cos(angle));
-          work_.sine[static_cast<size_t>(i * half + d)] = static_cast<float>(std::sin(angle));
+        for (int64_t table = 0; table < tables; ++table) {
+          const Rotary& rotary = state_.rotary[static_cast<size_t>(table)];
+          auto at = static_cast<size_t>(i * stride + table * (stride / tables));
+          for (const double frequency : rotary.inverse_frequencies) {
+            const double angle = batch_.positions[i] * frequency;
+            work_.cosine[at] = static_cast<float>(std::cos(angle)) * rotary.magnitude;
+            work_.sine[at++] = static_cast<float>(std::sin(angle)) * rotary.magnitude;
+          }
         }
       }
     });
   }
 
-  void normalise(Member& member, const std::vector<float>& weight, ActivationBuffer& to) {
+  void normalise_row(const float* from, const Norm& norm, float* to) {
+    const auto epsilon = static_cast<float>(shape_.rms_norm_eps);
+    if (shape_.layer_norm) {
+      kernels_.layer_norm(from, norm.weight.data(), norm.bias.data(), shape_.hidden_size, epsilon, to);
+    } else {
+      kernels_.rms_norm(from, norm.weight.data(), shape_.hidden_size, epsilon, to);
+    }
+  }
+
+  void normalise(Member& member, const Norm& norm, ActivationBuffer& to) {
     member.share(n_, 4, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        kernels_.rms_norm(residual(i), weight.data(), shape_.hidden_size, static_cast<float>(shape_.rms_norm_eps),
-                          to.view.values + i * to.view.stride);
-      }
+      for (int64_t i = begin; i < end; ++i) normalise_row(residual(i), norm, to.view.values + i * to.view.stride);
       kernels_.quantise(to.view, begin, end);
     });
   }
@@ -214,15 +229,22 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
     return batch_.page_table[batch_.sequences[token] * batch_.max_pages + page];
   }
 
-  void write_cache(int64_t layer, Member& member) {
-    const int64_t head_dim = shape_.head_dim, half = head_dim / 2;
+  void write_cache(const Layer& norms, int64_t layer, Member& member) {
+    const int64_t head_dim = shape_.head_dim, stride = state_.rotary_stride;
+    const int64_t turned = 2 * static_cast<int64_t>(state_.rotary_of(layer).inverse_frequencies.size());
+    const int64_t table = stride / static_cast<int64_t>(state_.rotary.size()) * state_.kind_of(layer).rotary;
     member.share(n_, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         float* row = work_.qkv.data() + i * qkv_stride_;
-        const float* cosine = work_.cosine.data() + i * half;
-        const float* sine = work_.sine.data() + i * half;
+        const float* cosine = work_.cosine.data() + i * stride + table;
+        const float* sine = work_.sine.data() + i * stride + table;
         for (int64_t head = 0; head < shape_.num_attention_heads + shape_.num_key_value_heads; ++head) {
-          kernels_.rotate(row + head * head_dim, cosine, sine, head_dim);
+          float* values = row + head * head_dim;
+          if (shape_.query_key_norm) {
+            const auto& norm = head < shape_.num_attention_heads ? norms.query_norm : norms.key_norm;
+            kernels_.rms_norm(values, norm.data(), head_dim, static_cast<float>(shape_.rms_norm_eps), values);
+          }
+          kernels_.rotate(values, cosine, sine, turned);
         }
         const float* keys = row + state_.query_cols();
         const float* values = keys + state_.key_value_cols();
@@ -262,7 +284,9 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
   void attend(int64_t layer, Member& member) {
     const int64_t heads = shape_.num_key_value_heads, group = shape_.num_attention_heads / heads;
     const int64_t head_dim = shape_.head_dim, padded = state_.padded_head_dim;
-    const float whole = 1.0f / std::sqrt(static_cast<float>(head_dim));
+    const float whole = shape_.attention_scale > 0.0 ? static_cast<float>(shape_.attention_scale)
+                                                     : 1.0f / std::sqrt(static_cast<float>(head_dim));
+    const int64_t window = state_.kind_of(layer).window;
     const bool scores = kernels_.scales_scores && state_.options.half_cache && padded <= kMaxOrderedHead;
     const float scale = scores ? 1.0f : whole, score_scale = scores ? whole : 1.0f;
     MemberBuffer& own = work_.members[static_cast<size_t>(member.index())];
@@ -272,18 +296,21 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
       const int64_t head = index % heads;
       float* query = own.queries.data();
       int32_t* visible = own.num_visible.data();
+      int32_t* first_visible = own.first_visible.data();
       for (int64_t i = run.first; i < run.first + run.count; ++i) {
         for (int64_t g = 0; g < group; ++g, query += padded) {
           const float* from = work_.qkv.data() + i * qkv_stride_ + (head * group + g) * head_dim;
           for (int64_t d = 0; d < head_dim; ++d) query[d] = from[d] * scale;
           *visible++ = batch_.positions[i] + 1;
+          *first_visible++ = static_cast<int32_t>(std::max<int64_t>(0, batch_.positions[i] + 1 - window));
         }
       }
       kernels_.attend({own.queries.data(), own.num_visible.data(), static_cast<int>(run.count * group),
                        static_cast<int>(padded), state_.options.half_cache, cache_of(layer, 0, head), state_.page_bytes,
                        batch_.page_table + batch_.sequences[run.first] * batch_.max_pages,
                        static_cast<int>(state_.options.page_size), own.attended.data(), own.scratch.data(), score_scale,
-                       state_.options.interleaved_heads});
+                       state_.options.interleaved_heads, window > 0 ? own.first_visible.data() : nullptr,
+                       static_cast<float>(shape_.attention_softcap)});
       const float* result = own.attended.data();
       for (int64_t i = run.first; i < run.first + run.count; ++i) {
         for (int64_t g = 0; g < group; ++g, result += padded) {
@@ -294,30 +321,40 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
     });
   }
 
-  void add_to_residual(const Linear& linear, const ActivationBuffer& inputs, Member& member) {
+  void add_to_residual(const Linear& linear, const ActivationBuffer& inputs, const Norm& norm, Member& member) {
+    float* out = shape_.sandwich_norms ? work_.branch.data() : work_.residual.data();
+    const Output output = shape_.sandwich_norms ? Output::kStore : Output::kAdd;
     member.share(linear.matrix.tiles, pieces(), [&](int64_t begin, int64_t end) {
-      if (begin < end) {
-        apply(linear, 0, begin, end, inputs, work_.residual.data() + begin * kTileRows, residual_stride_, Output::kAdd,
-              member);
+      if (begin < end) apply(linear, 0, begin, end, inputs, out + begin * kTileRows, residual_stride_, output, member);
+    });
+    if (!shape_.sandwich_norms) return;
+    member.share(n_, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        float* branch = out + i * residual_stride_;
+        normalise_row(branch, norm, branch);
+        for (int64_t d = 0; d < shape_.hidden_size; ++d) residual(i)[d] += branch[d];
       }
     });
   }
 
-  void project_gated(const Layer& layer, Member& member) {
+  void project_middle(const Layer& layer, Member& member) {
+    const auto activate = shape_.gelu ? kernels_.geglu : kernels_.swiglu;
     MemberBuffer& own = work_.members[static_cast<size_t>(member.index())];
     const Activations& middle = work_.middle.view;
-    const int64_t tiles = layer.gate.matrix.tiles;
+    const int64_t tiles = layer.up.matrix.tiles;
     member.share((tiles + kPair - 1) / kPair, pieces(), [&](int64_t first, int64_t last) {
       for (int64_t pair = first; pair < last; ++pair) {
         const int64_t begin = pair * kPair, end = std::min(begin + kPair, tiles);
         const int64_t row = begin * kTileRows;
         const int64_t count = (end - begin) * kTileRows, stride = kPair * kTileRows;
-        apply(layer.gate, 0, begin, end, work_.normed, own.gate.data(), stride, Output::kStore, member);
+        if (shape_.gated)
+          apply(layer.gate, 0, begin, end, work_.normed, own.gate.data(), stride, Output::kStore, member);
         apply(layer.up, 1, begin, end, work_.normed, own.up.data(), stride, Output::kStore, member);
         const int64_t valid = std::min(count, shape_.intermediate_size - row);
         for (int64_t i = 0; i < n_; ++i) {
-          float* gate = own.gate.data() + i * stride;
-          kernels_.swiglu(gate, own.up.data() + i * stride, count, gate);
+          float* up = own.up.data() + i * stride;
+          float* gate = shape_.gated ? own.gate.data() + i * stride : up;
+          activate(gate, shape_.gated ? up : nullptr, count, gate);
           std::copy(gate, gate + valid, middle.values + i * middle.stride + row);
         }
       }
@@ -327,8 +364,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
   void write_hidden(Member& member) {
     member.share(n_, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        kernels_.rms_norm(residual(i), state_.last_norm.data(), shape_.hidden_size,
-                          static_cast<float>(shape_.rms_norm_eps), piece_.hidden + i * shape_.hidden_size);
+        normalise_row(residual(i), state_.last_norm, piece_.hidden + i * shape_.hidden_size);
       }
     });
   }
@@ -337,8 +373,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
     const Activations& head = work_.head.view;
     member.share(piece_.num_logit_rows, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        kernels_.rms_norm(residual(piece_.logit_tokens[i]), state_.last_norm.data(), shape_.hidden_size,
-                          static_cast<float>(shape_.rms_norm_eps), head.values + i * head.stride);
+        normalise_row(residual(piece_.logit_tokens[i]), state_.last_norm, head.values + i * head.stride);
       }
       kernels_.quantise(head, begin, end);
     });
@@ -354,7 +389,12 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
         const int64_t valid = std::min((end - begin) * kTileRows, matrix.rows - row);
         for (int64_t i = 0; i < m; ++i) {
           const float* from = own.logits.data() + i * stride;
-          std::copy(from, from + valid, piece_.logit_outputs[i] + row);
+          float* to = piece_.logit_outputs[i] + row;
+          std::copy(from, from + valid, to);
+          if (shape_.logit_softcap > 0.0) {
+            const auto cap = static_cast<float>(shape_.logit_softcap);
+            for (int64_t r = 0; r < valid; ++r) to[r] = cap * std::tanh(to[r] / cap);
+          }
         }
       }
     });

@@ -52,6 +52,8 @@ struct AttentionTask {
   float scale = 1.0f;  // what scores are still to be multiplied with: 1 / sqrt(head_dim) for scales_scores
   bool interleaved =
       false;  // the file kept the pairs that are rotated together side by side, and not half a head apart
+  const int32_t* first_visible = nullptr;  // the first key each row may look at; nullptr is 0 for all
+  float softcap = 0.0f;                    // above 0, scores become softcap * tanh(score / softcap)
 };
 constexpr int kKeyChunk = 128;
 constexpr int64_t attention_scratch(int64_t num_rows) { return (num_rows + 8) * (kKeyChunk + 4); }
@@ -70,6 +72,8 @@ struct Kernels {
   // Rotates halves: (a, b) -> (a cos - b sin, b cos + a sin) with a = x[i], b = x[i + count / 2].
   void (*rotate)(float* x, const float* cosine, const float* sine, int64_t count);
   void (*swiglu)(const float* gate, const float* up, int64_t count, float* out);
+  // GELU in its tanh form of `gate`, times `up` unless that is nullptr; whole tiles, `out` may be `gate`.
+  void (*geglu)(const float* gate, const float* up, int64_t count, float* out);
   void (*attend)(const AttentionTask& task);
   // (x - mean) / sqrt(variance + epsilon) * weight + bias; `out` may be `x`.
   void (*layer_norm)(const float* x, const float* weight, const float* bias, int64_t count, float epsilon, float* out);

@@ -171,9 +171,9 @@ namespace highrise::serve {
 
 const Kernels* amx_kernels() {
   using namespace highrise::amx;
-  static const Kernels table = {"amx",        quantise,   multiply, 32,      multiply_many,
-                                many_scratch, true,       rms_norm, rotate,  swiglu,
-                                attend,       layer_norm, gelu,     to_half, quantise_weights};
+  static const Kernels table = {"amx",    quantise,        multiply, 32,    multiply_many, many_scratch, true,
+                                rms_norm, rotate,          swiglu,   geglu, attend,        layer_norm,   gelu,
+                                to_half,  quantise_weights};
   return &table;
 }
 

@@ -8,9 +8,9 @@ namespace highrise::serve {
 
 const Kernels* avx512vnni_kernels() {
   using namespace highrise::HIGHRISE_ISA;
-  static const Kernels table = {"avx512vnni", quantise,   multiply, INT64_MAX, nullptr,
-                                nullptr,      false,      rms_norm, rotate,    swiglu,
-                                attend,       layer_norm, gelu,     to_half,   quantise_weights};
+  static const Kernels table = {"avx512vnni", quantise, multiply, INT64_MAX,       nullptr, nullptr,
+                                false,        rms_norm, rotate,   swiglu,          geglu,   attend,
+                                layer_norm,   gelu,     to_half,  quantise_weights};
   return &table;
 }
 

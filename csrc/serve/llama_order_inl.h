@@ -409,6 +409,7 @@ inline serve::Kernels llama_table(const char* name) {
                           ordered_rms_norm,
                           ordered_rotate,
                           ordered_swiglu,
+                          geglu,
                           ordered_attend,
                           layer_norm,
                           gelu,

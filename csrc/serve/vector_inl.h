@@ -52,6 +52,16 @@ inline void swiglu(const float* gate, const float* up, int64_t count, float* out
   }
 }
 
+// 0.5 x (1 + tanh u) is x / (1 + exp(-2u)), with u = sqrt(2 / pi) (x + 0.044715 x^3).
+inline void geglu(const float* gate, const float* up, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += kLanes) {  // callers pass whole tiles
+    const F g = load(gate + i);
+    const F cubic = fma(mul(mul(g, g), g), set1(0.044715f), g);
+    const F value = div(g, add(set1(1.0f), exp(mul(set1(-1.5957691216057308f), cubic))));
+    store(out + i, up ? mul(value, load(up + i)) : value);
+  }
+}
+
 inline void layer_norm(const float* x, const float* weight, const float* bias, int64_t count, float epsilon,
                        float* out) {
   F total = zero();

@@ -13,6 +13,8 @@ from highrise.core.safetensors import write_safetensors
 from highrise.core.weights import open_weights
 from highrise.serve.adapter import read_adapter
 from highrise.serve.loader import PAGE_SIZE, make_decoder, plan_memory
+from tests.reference import packed_int4
+from tests.reference.decoder import logits as reference_logits
 from tests.reference.paged_decoder import TINY, PagedDecoder, random_weights
 
 WEIGHTS = random_weights(TINY, seed=4)
@@ -28,6 +30,42 @@ def write_model(folder):
     (folder / "config.json").write_text(json.dumps(config))
     write_safetensors(folder / "model.safetensors", WEIGHTS)
     return open_weights(folder)
+
+
+@pytest.mark.parametrize("method", ["awq", "gptq"])
+def test_a_packed_folder_runs_as_its_weights_say(tmp_path, method):
+    """Every projection packed, the rest as it was: the folder decodes as the weights that it stands for do."""
+    generator = np.random.default_rng(3)
+    stored, expected = {}, {}
+    for name, value in WEIGHTS.items():
+        if not name.endswith("_proj.weight") or value.shape[1] % 32:
+            stored[name] = expected[name] = value
+            continue
+        rows, cols = value.shape
+        groups = np.arange(cols) // 32
+        codes = generator.integers(0, 16, (cols, rows))
+        zeros = generator.integers(1, 16, (cols // 32, rows))
+        scales = generator.uniform(0.02, 0.05, zeros.shape).astype(np.float16)
+        stem = name.removesuffix(".weight")
+        if method == "awq":
+            words = packed_int4.pack_awq(codes), packed_int4.pack_awq(zeros)
+        else:
+            words = packed_int4.pack_gptq_codes(codes), packed_int4.pack_gptq_zeros(zeros - 1)
+            stored[f"{stem}.g_idx"] = groups.astype(np.int32)
+        stored |= {f"{stem}.qweight": words[0], f"{stem}.qzeros": words[1], f"{stem}.scales": scales}
+        expected[name] = packed_int4.weights(codes, zeros, scales, groups)
+    write_model(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method, "bits": 4, "group_size": 32}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    write_safetensors(tmp_path / "model.safetensors", stored)
+    file = open_weights(tmp_path)
+    assert {tensor.type for tensor in file.tensors.values()} == {"F32", "Q5_0"}
+    decoder = make_decoder(file, plan(), weights="float32", isa="portable", kv="fp32")
+    np.testing.assert_allclose(logits(decoder), reference_logits(TINY, expected, list(range(3, 23))), atol=5e-4)
+    at_stored_bits = logits(make_decoder(file, plan(), weights="stored", isa="portable", kv="fp32"))
+    off = at_stored_bits - logits(decoder)
+    assert np.sqrt((off**2).mean()) < 0.1 * logits(decoder).std()
 
 
 def write_adapter(folder, *, rank=3, alpha=6.0, modules=(MODULE, "model.layers.0.mlp.down_proj"), **config):

@@ -1,12 +1,12 @@
 """Floor 0, weights: one view of a model's weights, whether they lie in a GGUF file or in a Hugging Face folder.
 
 Tensors carry Hugging Face names and the rotate-half layout of rotary embeddings; nothing is dequantised until asked.
-Knows the shapes of Llama and Qwen2 decoders and nothing of how they are run.
+Matrices that some architectures fuse come apart, and norms that count from one are given as they multiply. What
+architectures there are stands in `architecture.py`; how they are run is not known here.
 """
 
 from __future__ import annotations
 
-import abc
 from pathlib import Path
 from typing import Literal
 
@@ -14,43 +14,16 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from highrise.core.blocks import dequantise
+from highrise.core.architecture import shape_of_config
+from highrise.core.architecture_gguf import hugging_face_name, shape_of_gguf
 from highrise.core.errors import InputError
 from highrise.core.gguf import Gguf, GgufTensor
+from highrise.core.packed_int4 import packing_of, unpacked
 from highrise.core.safetensors import SafeTensors
 from highrise.core.shape import DecoderShape
+from highrise.core.tensor import FromOne, Rows, Tensor
 
-__all__ = ["Tensor", "WeightFile", "open_weights", "shape_of_config"]
-
-_LAYER_NAMES = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_TOP_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_ARCHITECTURES = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
-
-
-class Tensor(abc.ABC):
-    """A weight matrix (rows, columns) or vector (columns,), stored as blocks of `type`."""
-
-    name: str
-    shape: tuple[int, ...]
-    type: str
-
-    @abc.abstractmethod
-    def raw(self) -> npt.NDArray[np.uint8]:
-        """The stored blocks, row after row: uint8, contiguous."""
-
-    def dequantise(self) -> npt.NDArray[np.float32]:
-        """The values in float32, of `shape`."""
-        return dequantise(self.raw(), self.type).reshape(self.shape)
+__all__ = ["Tensor", "WeightFile", "open_weights"]
 
 
 class _GgufTensor(Tensor):
@@ -109,56 +82,45 @@ def open_weights(path: Path) -> WeightFile:
 
 def _open_gguf(path: Path) -> WeightFile:
     file = Gguf(path)
-    metadata = file.metadata
-    architecture = str(metadata.get("general.architecture", "nothing"))
-    if architecture not in ("llama", "qwen2"):
-        raise InputError(f"{path} holds the architecture {architecture}; llama and qwen2 are run")
-
-    def number(key: str, default: float | None = None) -> float:
-        value = metadata.get(f"{architecture}.{key}", default)
-        if not isinstance(value, int | float):
-            raise InputError(f"{path} lacks the number {architecture}.{key} in its metadata")
-        return value
-
-    if "rope_freqs.weight" in file.tensors or metadata.get(f"{architecture}.rope.scaling.type", "none") != "none":
-        raise InputError(f"{path} scales its rotary embeddings, which is not supported; use weights without scaling")
-    embedding = file.tensors.get("token_embd.weight")
-    if embedding is None:
-        raise InputError(f"{path} has no tensor token_embd.weight: it holds no whole decoder")
-    heads, hidden = int(number("attention.head_count")), int(number("embedding_length"))
-    key_value_heads = int(number("attention.head_count_kv", heads))
-    shape = DecoderShape(
-        hidden_size=hidden,
-        num_hidden_layers=int(number("block_count")),
-        num_attention_heads=heads,
-        num_key_value_heads=key_value_heads,
-        intermediate_size=int(number("feed_forward_length")),
-        vocab_size=embedding.shape[0],
-        max_position_embeddings=int(number("context_length")),
-        head_dim=int(number("attention.key_length", hidden // heads)),
-        rope_theta=float(number("rope.freq_base", 10_000.0)),
-        rms_norm_eps=float(number("attention.layer_norm_rms_epsilon")),
-        attention_bias="blk.0.attn_q.bias" in file.tensors,
-        tie_word_embeddings="output.weight" not in file.tensors,
-    )
-    interleaved = {"attn_q": heads, "attn_k": key_value_heads} if architecture == "llama" else {}
+    architecture, shape = shape_of_gguf(file)
+    interleaved = {}
+    if architecture == "llama":
+        interleaved = {"attn_q": shape.num_attention_heads, "attn_k": shape.num_key_value_heads}
     tensors: dict[str, Tensor] = {}
     for stored in file.tensors.values():
-        name, part = _hugging_face_name(stored.name, path)
-        tensors[name] = _GgufTensor(name, file, stored, interleaved_heads=interleaved.get(part, 0))
+        if stored.name != "rope_freqs.weight":
+            name, part = hugging_face_name(stored.name, architecture, path)
+            tensors[name] = _GgufTensor(name, file, stored, interleaved_heads=interleaved.get(part, 0))
     return WeightFile(
-        path=path, kind="gguf", architecture=architecture, shape=shape, metadata=metadata, tensors=tensors
+        path=path,
+        kind="gguf",
+        architecture=architecture,
+        shape=shape,
+        metadata=file.metadata,
+        tensors=_taken_apart(tensors, shape),
     )
 
 
-def _hugging_face_name(name: str, path: Path) -> tuple[str, str]:
-    """`blk.3.attn_q.weight` -> (`model.layers.3.self_attn.q_proj.weight`, `attn_q`)."""
-    parts = name.split(".")
-    if len(parts) == 2 and parts[0] in _TOP_NAMES:
-        return f"{_TOP_NAMES[parts[0]]}.{parts[1]}", parts[0]
-    if len(parts) == 4 and parts[0] == "blk" and parts[2] in _LAYER_NAMES:
-        return f"model.layers.{parts[1]}.{_LAYER_NAMES[parts[2]]}.{parts[3]}", parts[2]
-    raise InputError(f"{path} holds the tensor {name}, which is no part of a llama or qwen2 decoder")
+def _taken_apart(tensors: dict[str, Tensor], shape: DecoderShape) -> dict[str, Tensor]:
+    """The same tensors, with the fused projections of queries, keys, values and of gate and up as one tensor each."""
+    query, key_value = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
+    inner = shape.intermediate_size
+    fused = {
+        "self_attn.qkv_proj": (("q_proj", query), ("k_proj", key_value), ("v_proj", key_value)),
+        "mlp.gate_up_proj": (("gate_proj", inner), ("up_proj", inner)),
+    }
+    result: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        parts = next((part for key, part in fused.items() if f".{key}." in name), None)
+        if parts is None or tensor.shape[0] != sum(count for _, count in parts):
+            result[name] = tensor  # a wrong number of rows is found by the check for completeness
+            continue
+        before, after = name.split("qkv_proj" if "qkv_proj" in name else "gate_up_proj")
+        first = 0
+        for part, count in parts:
+            result[f"{before}{part}{after}"] = Rows(f"{before}{part}{after}", tensor, first, count)
+            first += count
+    return result
 
 
 def _open_folder(path: Path) -> WeightFile:
@@ -169,26 +131,29 @@ def _open_folder(path: Path) -> WeightFile:
         raise InputError(f"{path} is no model folder: it has no config.json") from error
     except msgspec.MsgspecError as error:
         raise InputError(f"{config_path} is not valid JSON: {error}") from error
-    architectures = config.get("architectures")
-    name = architectures[0] if isinstance(architectures, list) and architectures else "nothing"
-    if name not in _ARCHITECTURES:
-        raise InputError(f"{config_path} names the architecture {name}; {', '.join(_ARCHITECTURES)} are run")
-    shape = shape_of_config(config, where=str(config_path), attention_bias=_ARCHITECTURES[name] == "qwen2")
+    architecture, shape = shape_of_config(config, where=str(config_path))
+    packing = packing_of(config, where=str(config_path))
     tensors: dict[str, Tensor] = {}
     for file_path in _shards(path):
         file = SafeTensors(file_path)
+        if packing is not None:
+            tensors |= unpacked(file, packing)
         for tensor_name in file.tensors:
-            if not tensor_name.endswith("rotary_emb.inv_freq"):
-                tensors[tensor_name] = _SafeTensor(tensor_name, file, file_path)
+            is_packed = packing is not None and tensor_name.endswith((".qweight", ".qzeros", ".scales", ".g_idx"))
+            if not is_packed and not tensor_name.endswith("rotary_emb.inv_freq"):
+                name = tensor_name.replace(".mlp.c_fc.", ".mlp.up_proj.").replace(".mlp.c_proj.", ".mlp.down_proj.")
+                tensors[name] = _SafeTensor(tensor_name, file, file_path)
     if shape.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
+    if architecture.startswith("gemma"):
+        tensors = {name: FromOne(tensor) if "norm" in name else tensor for name, tensor in tensors.items()}
     return WeightFile(
         path=path,
         kind="safetensors",
-        architecture=_ARCHITECTURES[name],
+        architecture=architecture,
         shape=shape,
         metadata=config,
-        tensors=tensors,
+        tensors=_taken_apart(tensors, shape),
     )
 
 
@@ -202,59 +167,8 @@ def _shards(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(set(names.values()))]
 
 
-def shape_of_config(config: dict[str, object], *, where: str, attention_bias: bool = False) -> DecoderShape:
-    """The shape that a Hugging Face `config.json` describes; `where` names it in errors.
-
-    `attention_bias` is the architecture's habit, used where the file is silent. Both the older `rope_theta` and the
-    newer `rope_parameters` are read; scaled rotary embeddings are refused.
-    """
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    assert isinstance(rope, dict)
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise InputError(f"{where} scales its rotary embeddings ({rope}), which is not supported")
-    if config.get("hidden_act", "silu") != "silu":
-        raise InputError(f"{where} has the activation {config['hidden_act']}; silu is run")
-    values = {**rope, **config}
-    values["attention_bias"] = config.get("attention_bias", attention_bias)
-    values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
-    if values.get("head_dim") is None:
-        hidden, heads = values.get("hidden_size"), values.get("num_attention_heads")
-        if isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
-            values["head_dim"] = hidden // heads
-    try:
-        return msgspec.convert(values, DecoderShape)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{where} does not describe a decoder: {error}") from error
-
-
 def _check_complete(weights: WeightFile) -> None:
-    shape = weights.shape
-    query, key_value = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
-    hidden, inner = shape.hidden_size, shape.intermediate_size
-    needed: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (shape.vocab_size, hidden),
-        "model.norm.weight": (hidden,),
-    }
-    if not shape.tie_word_embeddings:
-        needed["lm_head.weight"] = (shape.vocab_size, hidden)
-    for layer in range(shape.num_hidden_layers):
-        prefix = f"model.layers.{layer}."
-        needed |= {
-            f"{prefix}input_layernorm.weight": (hidden,),
-            f"{prefix}self_attn.q_proj.weight": (query, hidden),
-            f"{prefix}self_attn.k_proj.weight": (key_value, hidden),
-            f"{prefix}self_attn.v_proj.weight": (key_value, hidden),
-            f"{prefix}self_attn.o_proj.weight": (hidden, query),
-            f"{prefix}post_attention_layernorm.weight": (hidden,),
-            f"{prefix}mlp.gate_proj.weight": (inner, hidden),
-            f"{prefix}mlp.up_proj.weight": (inner, hidden),
-            f"{prefix}mlp.down_proj.weight": (hidden, inner),
-        }
-        if shape.attention_bias:
-            needed |= {
-                f"{prefix}self_attn.{part}_proj.bias": (rows,)
-                for part, rows in (("q", query), ("k", key_value), ("v", key_value))
-            }
+    needed = _needed(weights.shape)
     for name, expected in needed.items():
         tensor = weights.tensors.get(name)
         if tensor is None:
@@ -268,3 +182,41 @@ def _check_complete(weights: WeightFile) -> None:
         raise InputError(
             f"{weights.path} holds {len(extra)} tensors that this decoder has no place for, first {extra[0]}"
         )
+
+
+def _needed(shape: DecoderShape) -> dict[str, tuple[int, ...]]:
+    """Every tensor that a decoder of this shape has, with its own shape."""
+    query, key_value = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+    needed: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocab_size, hidden)}
+
+    def norm(name: str) -> None:
+        needed[f"{name}.weight"] = (hidden,)
+        if shape.layer_norm:
+            needed[f"{name}.bias"] = (hidden,)
+
+    def linear(name: str, rows: int, cols: int, *, bias: bool) -> None:
+        needed[f"{name}.weight"] = (rows, cols)
+        if bias:
+            needed[f"{name}.bias"] = (rows,)
+
+    norm("model.norm")
+    if not shape.tie_word_embeddings:
+        needed["lm_head.weight"] = (shape.vocab_size, hidden)
+    for layer in range(shape.num_hidden_layers):
+        prefix = f"model.layers.{layer}."
+        norm(f"{prefix}input_layernorm")
+        norm(f"{prefix}post_attention_layernorm")
+        if shape.sandwich_norms:
+            norm(f"{prefix}pre_feedforward_layernorm")
+            norm(f"{prefix}post_feedforward_layernorm")
+        for part, rows in (("q", query), ("k", key_value), ("v", key_value)):
+            linear(f"{prefix}self_attn.{part}_proj", rows, hidden, bias=shape.attention_bias)
+        if shape.query_key_norm:
+            needed |= {f"{prefix}self_attn.{part}_norm.weight": (shape.head_dim,) for part in ("q", "k")}
+        linear(f"{prefix}self_attn.o_proj", hidden, query, bias=shape.output_bias)
+        if shape.gated:
+            linear(f"{prefix}mlp.gate_proj", inner, hidden, bias=shape.mlp_bias)
+        linear(f"{prefix}mlp.up_proj", inner, hidden, bias=shape.mlp_bias)
+        linear(f"{prefix}mlp.down_proj", hidden, inner, bias=shape.mlp_bias)
+    return needed

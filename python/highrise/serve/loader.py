@@ -149,18 +149,12 @@ def make_decoder(
     available = csrc.available_isas() + csrc.available_orders()
     if isa != "auto" and isa not in available:
         raise ConfigError(f'kernels "{isa}" do not run on this CPU; choose auto or one of {", ".join(available)}')
+    fields = msgspec.structs.asdict(shape)
+    del fields["max_position_embeddings"]  # what the plan makes of it is its own
+    if isa in csrc.available_orders() and not shape.is_plain:
+        raise ConfigError(f'kernels "{isa}" follow llama.cpp for plain llama and qwen2 only, not {file.architecture}')
     decoder = csrc.Decoder(
-        hidden_size=shape.hidden_size,
-        num_hidden_layers=shape.num_hidden_layers,
-        num_attention_heads=shape.num_attention_heads,
-        num_key_value_heads=shape.num_key_value_heads,
-        head_dim=shape.head_dim,
-        intermediate_size=shape.intermediate_size,
-        vocab_size=shape.vocab_size,
-        rope_theta=shape.rope_theta,
-        rms_norm_eps=shape.rms_norm_eps,
-        attention_bias=shape.attention_bias,
-        tie_word_embeddings=shape.tie_word_embeddings,
+        **fields,
         num_pages=plan.num_pages,
         threads=plan.threads,
         page_size=PAGE_SIZE,

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from highrise.core.errors import ConfigError
 from highrise.core.shape import DecoderShape
 
 __all__ = ["Decoder"]
@@ -26,6 +27,8 @@ class Decoder(nn.Module):
 
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()
+        if not shape.is_plain:
+            raise ConfigError("trained are the shapes of llama and qwen2, and this decoder has other blocks than they")
         self.shape = shape
         self.model = _Body(shape)
         self.lm_head: nn.Linear | None = None

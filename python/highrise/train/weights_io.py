@@ -16,7 +16,7 @@ import torch
 from highrise.core.errors import ConfigError
 from highrise.core.files import atomic_write
 from highrise.core.safetensors import write_safetensors
-from highrise.core.shape import DecoderShape
+from highrise.core.shape import DIMENSIONS, DecoderShape
 from highrise.core.weights import Tensor as StoredTensor
 from highrise.core.weights import open_weights
 from highrise.train.model import Decoder
@@ -59,7 +59,7 @@ def config_json(shape: DecoderShape, *, dtype: str, eos_ids: tuple[int, ...] = (
         "model_type": "qwen2" if shape.attention_bias else "llama",
         "hidden_act": "silu",
         "torch_dtype": dtype,
-        **msgspec.to_builtins(shape),
+        **{name: getattr(shape, name) for name in DIMENSIONS},
         "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta},
         "use_cache": True,
     }
