@@ -13,8 +13,7 @@ from highrise.data.shards import ShardTexts, read_documents
 from tests.data.conftest import MakeRepository, module
 
 
-@pytest.mark.parametrize("near", [0.8, 0.0])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("near", "workers"), [(0.8, 0), (0.0, 0), (0.8, 2)])
 def test_in_files_as_in_memory(make_repository: MakeRepository, tmp_path: Path, near: float, workers: int) -> None:
     files = {f"m{n}.py": module(n) for n in range(30)}
     files |= {f"near{n}.py": module(n) + "# copied\n" for n in range(10)} | {"equal.py": module(3), "bad.py": "def f(:"}
@@ -34,7 +33,7 @@ def test_in_files_as_in_memory(make_repository: MakeRepository, tmp_path: Path, 
 
 def test_texts_of_shards_by_digest(make_repository: MakeRepository, tmp_path: Path) -> None:
     make_repository("a", {f"m{n}.py": module(n) for n in range(30)})
-    build_data(DataConfig(sources=(str(tmp_path / "a"),), shard_bytes=10_000), tmp_path / "data")
+    build_data(DataConfig(sources=(str(tmp_path / "a"),), shard_bytes=10_000), tmp_path / "data", workers=0)
     texts = ShardTexts(tmp_path / "data")
     documents = list(read_documents(tmp_path / "data"))
     assert len(list((tmp_path / "data" / "shards").iterdir())) > 2

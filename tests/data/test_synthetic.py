@@ -37,7 +37,7 @@ FUNCTION = '''def double_{n}(value):
 @pytest.fixture
 def folder(make_repository: MakeRepository, tmp_path: Path) -> Path:
     source = make_repository("team", {f"m{n}.py": f"import os\n\n\n{FUNCTION.format(n=n)}" for n in range(12)})
-    build_data(DataConfig(sources=(str(source),), near_duplicate=0, validation=0), tmp_path / "data")
+    build_data(DataConfig(sources=(str(source),), near_duplicate=0, validation=0), tmp_path / "data", workers=0)
     return tmp_path / "data"
 
 
@@ -138,7 +138,7 @@ def test_records_are_a_source_of_a_build(folder: Path, tmp_path: Path, server: S
     config = SyntheticConfig(kinds=("question",), count=6)
     synthesise(folder, tmp_path / "s", config, OpenAITeacher(server.url, "m"))
     source = str(tmp_path / "s" / "synthetic.jsonl")
-    build_data(DataConfig(sources=(source,), near_duplicate=0, validation=0), tmp_path / "built")
+    build_data(DataConfig(sources=(source,), near_duplicate=0, validation=0), tmp_path / "built", workers=0)
     documents = list(read_documents(tmp_path / "built"))
     assert len(documents) >= 4
     assert all("?" in document.text and "```python" in document.text for document in documents)

@@ -92,8 +92,8 @@ def test_no_gate_is_shut_where_a_pattern_matches(words: list[str]) -> None:
 def test_a_build_drops_them_from_reference_material(make_repository: MakeRepository, tmp_path: Path) -> None:
     folder = make_repository("other", {"a.py": module(1), "b.py": module(2) + "# you are a moron\n"})
     config = DataConfig(sources=(str(folder),), reference=(str(folder),))
-    build_dataset(config, tmp_path / "out")
+    build_dataset(config, tmp_path / "out", workers=0)
     assert fates(tmp_path / "out")["other:b.py"] == ("toxic", "insult: you are a m***n")
-    assert build_dataset(DataConfig(sources=(str(folder),)), tmp_path / "own")["documents"] == 2
+    assert build_dataset(DataConfig(sources=(str(folder),)), tmp_path / "own", workers=0)["documents"] == 2
     with pytest.raises(ConfigError, match="toxic names"):
         CleaningConfig(toxic=("rudeness",))
