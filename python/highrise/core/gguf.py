@@ -61,6 +61,8 @@ class Gguf:
         self._at = 0
         self.metadata: dict[str, object] = {}
         self.tensors: dict[str, GgufTensor] = {}
+        self.metadata_end = 0
+        """Where the entries of the metadata end and the list of tensors begins, in bytes."""
         try:
             self._read_header()
         except (struct.error, UnicodeDecodeError) as error:
@@ -87,6 +89,7 @@ class Gguf:
         for _ in range(num_entries):
             key = self._string()
             self.metadata[key] = self._value(self._scalar("<I"))
+        self.metadata_end = self._at
         headers = [self._tensor_header() for _ in range(num_tensors)]
         alignment = self.metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment <= 0:

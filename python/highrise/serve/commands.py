@@ -72,6 +72,29 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        path=("quantise",),
+        help="write a GGUF file with its matrices at 4 or 8 bits, and say what that costs in perplexity",
+        example="highrise quantise qwen2.5-coder-0.5b coder-int4.gguf --weights int4 --text src/*.py",
+        run="highrise.serve.quantise_cli:quantise",
+        arguments=(
+            Argument(names=("model",), help="a name of the catalogue or a GGUF file"),
+            Argument(names=("out",), help="the file to write; it appears only when it is whole"),
+            Argument(
+                names=("--weights",), help="bits of the matrices (int4)", choices=("int4", "int8"), default="int4"
+            ),
+            Argument(
+                names=("--method",),
+                help="scale from the largest weight, or by a search for the least squared error (clip)",
+                choices=("round", "clip"),
+                default="clip",
+            ),
+            Argument(names=("--text",), help="files to measure the perplexity on, before and after (none)", nargs="+"),
+            Argument(names=("--threads",), help="threads of the kernels (the physical cores)", type=int, metavar="N"),
+            Argument(names=("--kernels",), help="instruction set of the kernels (auto)", default="auto"),
+            Argument(names=("--json",), flag=True, help="print the figures as JSON"),
+        ),
+    ),
+    Command(
         path=("bench", "serve"),
         help="load a model or a server as people do, and print what they feel: first token, gaps, throughput",
         example="highrise bench serve smollm2-135m --rates all,0.5,1,2 --requests 32 --plot load.svg",
