@@ -1,4 +1,4 @@
-"""Attention of one key-value head over half-precision pages, one thread, beside torch SDPA and numpy.
+"""Attention of one key-value head over pages in half precision and of 8 bits, one thread, beside torch SDPA and numpy.
 
 Jobs in the shape of the coder weights (7 query heads share a key-value head, 64 wide): one token over 1,024 keys, the
 last 8 tokens of them, and a whole prompt of 1,024. Pages lie in random order; the peers are given contiguous keys and
@@ -20,7 +20,10 @@ TOKENS = [1, 8, 1024]
 rng = np.random.default_rng(0)
 keys, values = (x.astype(np.float16).astype(np.float32) for x in rng.standard_normal((2, KEYS, DIM)))
 table = rng.permutation(KEYS // PAGE).astype(np.int32)
-cache = attention.pack_pages(keys, values, table, KEYS // PAGE, PAGE, True)
+cache = attention.pack_pages(keys, values, table, KEYS // PAGE, PAGE, "float16")
+
+
+eight = attention.pack_pages(keys, values, table, KEYS // PAGE, PAGE, "int8")
 
 
 def queries(tokens: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,10 +54,19 @@ def note(benchmark, tokens: int, who: str, **more: str) -> None:
 @pytest.mark.parametrize("isa", csrc.available_isas())
 def test_paged(benchmark, isa: str, tokens: int) -> None:
     q, visible = queries(tokens)
-    got = csrc.attend(q, visible, cache, table, PAGE, True, isa=isa)
+    got = csrc.attend(q, visible, cache, table, PAGE, "float16", isa=isa)
     np.testing.assert_allclose(got, truth(tokens), atol=1e-4)
     note(benchmark, tokens, "highrise" if isa == csrc.available_isas()[0] else f"highrise {isa}", isa=isa)
-    benchmark.pedantic(csrc.attend, (q, visible, cache, table, PAGE, True), {"isa": isa}, rounds=rounds(tokens))
+    benchmark.pedantic(csrc.attend, (q, visible, cache, table, PAGE, "float16"), {"isa": isa}, rounds=rounds(tokens))
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_eight_bits(benchmark, tokens: int) -> None:
+    q, visible = queries(tokens)
+    got = csrc.attend(q, visible, eight, table, PAGE, "int8")
+    np.testing.assert_allclose(got, truth(tokens), atol=0.02)
+    note(benchmark, tokens, "highrise int8", note="keys and values of 8 bits")
+    benchmark.pedantic(csrc.attend, (q, visible, eight, table, PAGE, "int8"), rounds=rounds(tokens))
 
 
 @pytest.mark.parametrize("tokens", TOKENS)

@@ -89,7 +89,6 @@ std::unique_ptr<Decoder> make_decoder(const DecoderShape& shape, int64_t num_pag
   if (page_size < 16 || page_size % 16 != 0 || page_size > 65536) {
     throw py::value_error("page_size is " + text(page_size) + "; it must be a multiple of 16 of at most 65536");
   }
-  if (kv != "float16" && kv != "float32") throw py::value_error("kv is \"" + kv + "\"; it must be float16 or float32");
   const double bytes = 2.0 * static_cast<double>(num_pages) * static_cast<double>(page_size) *
                        static_cast<double>(shape.head_dim + 15) * static_cast<double>(shape.num_key_value_heads) *
                        static_cast<double>(shape.num_hidden_layers) * 4.0;
@@ -99,7 +98,7 @@ std::unique_ptr<Decoder> make_decoder(const DecoderShape& shape, int64_t num_pag
   options.page_size = page_size;
   options.threads = threads;
   options.kernels = &kernels_of(isa);
-  options.half_cache = kv == "float16";
+  options.cache_type = cache_type_of(kv);
   options.interleaved_heads = interleaved;
   if (options.kernels->keeps_blocks && !shape.is_plain()) {
     throw py::value_error("kernels " + isa + " keep the order of another engine for plain Llama and Qwen2 shapes only");

@@ -180,14 +180,15 @@ FloatArray gelu(const py::array& x, const std::string& isa) {
 
 // queries (rows, head_dim) against one head whose pages lie in `cache` (num_pages, bytes) as kernels.h describes.
 FloatArray attend(const py::array& queries, const py::array& visible, const py::array& cache,
-                  const py::array& page_table, int page_size, bool half, const std::string& isa) {
+                  const py::array& page_table, int page_size, const std::string& kv, const std::string& isa) {
+  const serve::CacheType type = cache_type_of(kv);
   const Kernels& kernels = kernels_of(isa);
   const float* from = checked<float>(queries, "queries", 2);
   const int32_t* num_visible = checked<int32_t>(visible, "visible", 1);
   const uint8_t* pages = checked<uint8_t>(cache, "cache", 2);
   const int32_t* table = checked<int32_t>(page_table, "page_table", 1);
   const int64_t rows = queries.shape(0), head_dim = queries.shape(1);
-  const int64_t needed = 2 * page_size * head_dim * (half ? 2 : 4);
+  const int64_t needed = serve::head_page_bytes(type, page_size, head_dim);
   if (page_size < 16 || page_size % 16 != 0 || head_dim < 16 || head_dim % 16 != 0 || cache.shape(1) < needed) {
     throw py::value_error("page_size " + std::to_string(page_size) + " and head_dim " + std::to_string(head_dim) +
                           " must be multiples of 16, and a page have " + std::to_string(needed) + " bytes");
@@ -209,7 +210,7 @@ FloatArray attend(const py::array& queries, const py::array& visible, const py::
   const int64_t page_bytes = cache.shape(1);
   {
     const py::gil_scoped_release release;
-    kernels.attend({padded.data(), num_visible, static_cast<int>(rows), static_cast<int>(head_dim), half, pages,
+    kernels.attend({padded.data(), num_visible, static_cast<int>(rows), static_cast<int>(head_dim), type, pages,
                     page_bytes, table, page_size, result.data(), scratch.data()});
   }
   std::memcpy(out.mutable_data(), result.data(), static_cast<size_t>(rows * head_dim) * sizeof(float));
@@ -217,6 +218,13 @@ FloatArray attend(const py::array& queries, const py::array& visible, const py::
 }
 
 }  // namespace
+
+serve::CacheType cache_type_of(const std::string& kv) {
+  if (kv == "float32") return serve::CacheType::kFloat;
+  if (kv == "float16") return serve::CacheType::kHalf;
+  if (kv == "int8") return serve::CacheType::kInt8;
+  throw py::value_error("kv is \"" + kv + "\"; it must be float32, float16 or int8");
+}
 
 void register_kernels(py::module_& module) {
   py::class_<OwnedMatrix>(module, "PackedMatrix", "A weight matrix in tiles; see csrc/serve/packed.h.")
@@ -243,7 +251,7 @@ void register_kernels(py::module_& module) {
              py::arg("isa") = "auto");
   module.def("gelu", &gelu, py::arg("x"), py::arg("isa") = "auto");
   module.def("attend", &attend, py::arg("queries"), py::arg("visible"), py::arg("cache"), py::arg("page_table"),
-             py::arg("page_size"), py::arg("half"), py::arg("isa") = "auto");
+             py::arg("page_size"), py::arg("kv"), py::arg("isa") = "auto");
 }
 
 }  // namespace highrise::bind

@@ -50,6 +50,9 @@ HIGHRISE_INLINE F round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAR
 HIGHRISE_INLINE F load_half(const uint16_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+HIGHRISE_INLINE F load_int8(const int8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 HIGHRISE_INLINE void store_half(uint16_t* p, F v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
@@ -103,6 +106,9 @@ HIGHRISE_INLINE F abs(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); 
 HIGHRISE_INLINE F round(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 HIGHRISE_INLINE F load_half(const uint16_t* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+HIGHRISE_INLINE F load_int8(const int8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 HIGHRISE_INLINE void store_half(uint16_t* p, F v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
@@ -211,6 +217,9 @@ HIGHRISE_INLINE F round(F a) {
 }
 HIGHRISE_INLINE F load_half(const uint16_t* p) {
   return map([&](int i) { return half_to_float(p[i]); });
+}
+HIGHRISE_INLINE F load_int8(const int8_t* p) {
+  return map([&](int i) { return static_cast<float>(p[i]); });
 }
 HIGHRISE_INLINE void store_half(uint16_t* p, F v) {
   for (int i = 0; i < 4; ++i) p[i] = float_to_half(v.v[i]);

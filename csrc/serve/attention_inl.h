@@ -11,6 +11,8 @@
 namespace highrise::HIGHRISE_ISA {
 
 using serve::AttentionTask;
+using serve::CacheType;
+using serve::kCacheGroup;
 using serve::kKeyChunk;
 
 constexpr int kKeyBlock = 16;
@@ -18,23 +20,45 @@ constexpr int kKeyVectors = kKeyBlock / kLanes;
 constexpr int kMaxQueryRows = kLanes == 16 ? 8 : 4;
 constexpr float kHidden = -1e30f;
 
-template <bool Half>
+template <CacheType Type>
 HIGHRISE_INLINE F load_cached(const uint8_t* base, int64_t index) {
-  if constexpr (Half) return load_half(reinterpret_cast<const uint16_t*>(base) + index);
+  if constexpr (Type == CacheType::kHalf) return load_half(reinterpret_cast<const uint16_t*>(base) + index);
+  if constexpr (Type == CacheType::kInt8) return load_int8(reinterpret_cast<const int8_t*>(base) + index);
   return load(reinterpret_cast<const float*>(base) + index);
 }
 
-// scores[r][0..15] = queries[r] . keys of one block of 16.
-template <bool Half, int R>
-HIGHRISE_INLINE void score_block(const float* queries, int head_dim, const uint8_t* keys, float* scores) {
+// scores[r][0..15] = queries[r] . keys of one block of 16. Codes are summed over a group, then scaled.
+template <CacheType Type, int R>
+HIGHRISE_INLINE void score_block(const float* queries, int head_dim, const uint8_t* keys, const uint16_t* scales,
+                                 float* scores) {
   F sum[R][kKeyVectors];
   for (int r = 0; r < R; ++r) {
     for (int v = 0; v < kKeyVectors; ++v) sum[r][v] = zero();
   }
-  for (int d = 0; d < head_dim; ++d) {
-    for (int v = 0; v < kKeyVectors; ++v) {
-      const F key = load_cached<Half>(keys, d * kKeyBlock + v * kLanes);
-      for (int r = 0; r < R; ++r) sum[r][v] = fma(key, set1(queries[r * head_dim + d]), sum[r][v]);
+  if constexpr (Type == CacheType::kInt8) {
+    for (int begin = 0; begin < head_dim; begin += kCacheGroup, scales += kKeyBlock) {
+      const int end = begin + kCacheGroup < head_dim ? begin + kCacheGroup : head_dim;
+      F part[R][kKeyVectors];
+      for (int r = 0; r < R; ++r) {
+        for (int v = 0; v < kKeyVectors; ++v) part[r][v] = zero();
+      }
+      for (int d = begin; d < end; ++d) {
+        for (int v = 0; v < kKeyVectors; ++v) {
+          const F key = load_cached<Type>(keys, d * kKeyBlock + v * kLanes);
+          for (int r = 0; r < R; ++r) part[r][v] = fma(key, set1(queries[r * head_dim + d]), part[r][v]);
+        }
+      }
+      for (int v = 0; v < kKeyVectors; ++v) {
+        const F scale = load_half(scales + v * kLanes);
+        for (int r = 0; r < R; ++r) sum[r][v] = fma(part[r][v], scale, sum[r][v]);
+      }
+    }
+  } else {
+    for (int d = 0; d < head_dim; ++d) {
+      for (int v = 0; v < kKeyVectors; ++v) {
+        const F key = load_cached<Type>(keys, d * kKeyBlock + v * kLanes);
+        for (int r = 0; r < R; ++r) sum[r][v] = fma(key, set1(queries[r * head_dim + d]), sum[r][v]);
+      }
     }
   }
   for (int r = 0; r < R; ++r) {
@@ -43,16 +67,23 @@ HIGHRISE_INLINE void score_block(const float* queries, int head_dim, const uint8
 }
 
 // out[r][d..d+15] += weights[r][0..count) times values, for one page's run of tokens.
-template <bool Half, int R>
-HIGHRISE_INLINE void add_values(const float* weights, int count, const uint8_t* values, int head_dim, float* out) {
+template <CacheType Type, int R>
+HIGHRISE_INLINE void add_values(const float* weights, int count, const uint8_t* values, const uint16_t* scales,
+                                int head_dim, float* out) {
+  float token_scales[kKeyBlock];  // of the group that d is in
   for (int d = 0; d < head_dim; d += kKeyBlock) {
+    if (Type == CacheType::kInt8 && d % kCacheGroup == 0) {
+      for (int v = 0; v < kKeyBlock; v += kLanes)
+        store(token_scales + v, load_half(scales + d / kCacheGroup * kKeyBlock + v));
+    }
     F sum[R][kKeyVectors];
     for (int r = 0; r < R; ++r) {
       for (int v = 0; v < kKeyVectors; ++v) sum[r][v] = load(out + r * head_dim + d + v * kLanes);
     }
     for (int token = 0; token < count; ++token) {
       for (int v = 0; v < kKeyVectors; ++v) {
-        const F value = load_cached<Half>(values, static_cast<int64_t>(token) * head_dim + d + v * kLanes);
+        F value = load_cached<Type>(values, static_cast<int64_t>(token) * head_dim + d + v * kLanes);
+        if constexpr (Type == CacheType::kInt8) value = mul(value, set1(token_scales[token]));
         for (int r = 0; r < R; ++r) sum[r][v] = fma(value, set1(weights[r * kKeyChunk + token]), sum[r][v]);
       }
     }
@@ -100,9 +131,9 @@ HIGHRISE_INLINE void soften(float* scores, int64_t before_window, int64_t visibl
   for (int d = 0; d < head_dim; d += kLanes) store(out + d, mul(load(out + d), set1(before[0])));
 }
 
-template <bool Half, int R>
+template <CacheType Type, int R>
 void attend_rows(const AttentionTask& task, int first, int rows) {
-  constexpr int kBytes = Half ? 2 : 4;
+  constexpr int kBytes = Type == CacheType::kHalf ? 2 : Type == CacheType::kInt8 ? 1 : 4;
   const int head_dim = task.head_dim;
   const float* queries = task.queries + static_cast<int64_t>(first) * head_dim;
   float* out = task.out + static_cast<int64_t>(first) * head_dim;
@@ -117,6 +148,9 @@ void attend_rows(const AttentionTask& task, int first, int rows) {
     for (int d = 0; d < head_dim; ++d) out[r * head_dim + d] = 0.0f;
   }
   const int64_t values_offset = static_cast<int64_t>(task.page_size) * head_dim * kBytes;
+  const int64_t groups = serve::cache_groups(head_dim), key_scales = 2 * values_offset;
+  const int64_t value_scales = key_scales + task.page_size * groups * 2;
+  const auto scales_at = [](const uint8_t* place) { return reinterpret_cast<const uint16_t*>(place); };
   // Chunks begin at the same places for all rows, so that a row's sums do not depend on its company.
   for (int start = begin / kKeyChunk * kKeyChunk; start < longest; start += kKeyChunk) {
     const int seen = longest - start < kKeyChunk ? longest - start : kKeyChunk;
@@ -125,7 +159,8 @@ void attend_rows(const AttentionTask& task, int first, int rows) {
       const int position = start + k;
       const uint8_t* page = task.cache + task.page_table[position / task.page_size] * task.page_bytes;
       const int64_t offset = static_cast<int64_t>(position % task.page_size) * head_dim * kBytes;
-      score_block<Half, R>(queries, head_dim, page + offset, scores + k);
+      const uint16_t* scales = scales_at(page + key_scales) + position % task.page_size * groups;
+      score_block<Type, R>(queries, head_dim, page + offset, scales, scores + k);
     }
     for (int r = 0; r < R; ++r) {
       const int64_t visible = r < rows ? static_cast<int64_t>(task.num_visible[first + r]) - start : 0;
@@ -138,7 +173,8 @@ void attend_rows(const AttentionTask& task, int first, int rows) {
       const int count = seen - k < kKeyBlock ? seen - k : kKeyBlock;
       const uint8_t* page = task.cache + task.page_table[position / task.page_size] * task.page_bytes;
       const int64_t offset = static_cast<int64_t>(position % task.page_size) * head_dim * kBytes;
-      add_values<Half, R>(scores + k, count, page + values_offset + offset, head_dim, out);
+      const uint16_t* scales = scales_at(page + value_scales) + position % task.page_size * groups;
+      add_values<Type, R>(scores + k, count, page + values_offset + offset, scales, head_dim, out);
     }
   }
   for (int r = 0; r < rows; ++r) {
@@ -148,33 +184,36 @@ void attend_rows(const AttentionTask& task, int first, int rows) {
   }
 }
 
-template <bool Half>
+template <CacheType Type>
 void attend_all(const AttentionTask& task) {
   int row = 0;
   while (row < task.num_rows) {
     const int left = task.num_rows - row;
     // Rows beyond the last are slack: computed on whatever lies there and never read.
     if (left >= 5 && kMaxQueryRows == 8) {
-      attend_rows<Half, kMaxQueryRows>(task, row, left < 8 ? left : 8);
+      attend_rows<Type, kMaxQueryRows>(task, row, left < 8 ? left : 8);
       row += 8;
     } else if (left >= 3) {
-      attend_rows<Half, 4>(task, row, left < 4 ? left : 4);
+      attend_rows<Type, 4>(task, row, left < 4 ? left : 4);
       row += 4;
     } else if (left == 2) {
-      attend_rows<Half, 2>(task, row, 2);
+      attend_rows<Type, 2>(task, row, 2);
       row += 2;
     } else {
-      attend_rows<Half, 1>(task, row, 1);
+      attend_rows<Type, 1>(task, row, 1);
       row += 1;
     }
   }
 }
 
 inline void attend(const AttentionTask& task) {
-  if (task.half) {
-    attend_all<true>(task);
-  } else {
-    attend_all<false>(task);
+  switch (task.cache_type) {
+    case CacheType::kFloat:
+      return attend_all<CacheType::kFloat>(task);
+    case CacheType::kHalf:
+      return attend_all<CacheType::kHalf>(task);
+    case CacheType::kInt8:
+      return attend_all<CacheType::kInt8>(task);
   }
 }
 

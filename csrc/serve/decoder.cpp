@@ -142,9 +142,8 @@ Decoder::State::State(const DecoderShape& own_shape, const DecoderOptions& own_o
     rotary_stride = std::max(rotary_stride, static_cast<int64_t>(table.inverse_frequencies.size()));
   }
   rotary_stride *= static_cast<int64_t>(rotary.size());
-  const int64_t element = options.half_cache ? 2 : 4;
   padded_head_dim = round_up_to(shape.head_dim, 16);
-  head_page_bytes = 2 * options.page_size * padded_head_dim * element;
+  head_page_bytes = serve::head_page_bytes(options.cache_type, options.page_size, padded_head_dim);
   page_bytes = head_page_bytes * shape.num_key_value_heads;
   layer_bytes = page_bytes * options.num_pages;
   cache_bytes = static_cast<size_t>(layer_bytes * shape.num_hidden_layers);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "serve/blocks.h"
+#include "serve/kernels.h"
 #include "serve/pack.h"
 
 namespace highrise::serve {
@@ -68,7 +69,7 @@ struct DecoderOptions {
   int64_t page_size = 16;  // a multiple of 16
   int threads = 1;
   const Kernels* kernels = nullptr;
-  bool half_cache = true;
+  CacheType cache_type = CacheType::kHalf;
   bool interleaved_heads = false;  // as AttentionTask has it; matters to kernels that keep the order of another engine
 };
 

@@ -10,6 +10,7 @@
 
 #include "common/half.h"
 #include "serve/decoder_state.h"
+#include "serve/quantised_cache.h"
 
 namespace highrise::serve {
 namespace {
@@ -43,6 +44,35 @@ void move_head(const Decoder::State& state, uint8_t* base, const TokenMove& move
     }
     std::memcpy(to_page + (page_size + to_slot) * padded, from_page + (page_size + from_slot) * padded,
                 static_cast<size_t>(padded) * sizeof(Element));
+  }
+}
+
+// The same over codes: a key that is turned is rounded again, everything else is copied as it is.
+void move_codes(const Decoder::State& state, uint8_t* base, const TokenMove& move, const float* cosine,
+                const float* sine, int64_t half) {
+  const int64_t page_size = state.options.page_size, padded = state.padded_head_dim;
+  const auto page_at = [&](const int32_t* row, int64_t place) {
+    return QuantisedPage(base + row[place / page_size] * state.page_bytes, page_size, padded);
+  };
+  std::vector<float> key(static_cast<size_t>(padded));
+  for (int64_t i = 0; i < move.count; ++i) {
+    const int64_t from_slot = (move.from_start + i) % page_size, to_slot = (move.to_start + i) % page_size;
+    const QuantisedPage from = page_at(move.from_row, move.from_start + i);
+    const QuantisedPage to = page_at(move.to_row, move.to_start + i);
+    if (move.from_start == move.to_start) {
+      for (int64_t d = 0; d < padded; ++d) to.key(to_slot)[d * 16] = from.key(from_slot)[d * 16];
+      for (int64_t g = 0; g < from.groups(); ++g) to.key_scale(to_slot)[g * 16] = from.key_scale(from_slot)[g * 16];
+    } else {
+      from.get_key(from_slot, key.data());
+      for (int64_t d = 0; d < half; ++d) {
+        const float first = key[static_cast<size_t>(d)], second = key[static_cast<size_t>(d + half)];
+        key[static_cast<size_t>(d)] = first * cosine[d] - second * sine[d];
+        key[static_cast<size_t>(d + half)] = second * cosine[d] + first * sine[d];
+      }
+      to.put_key(to_slot, key.data());
+    }
+    std::copy_n(from.value(from_slot), padded, to.value(to_slot));
+    for (int64_t g = 0; g < from.groups(); ++g) to.value_scale(to_slot)[g * 16] = from.value_scale(from_slot)[g * 16];
   }
 }
 
@@ -97,10 +127,13 @@ Status Decoder::move_tokens(const TokenMove& move, Complaint* complaint) {
           const auto table = static_cast<size_t>(state.kind_of(task / own.heads).rotary);
           const std::vector<float>&cosine = own.cosine[table], &sine = own.sine[table];
           const auto half = static_cast<int64_t>(cosine.size());
-          if (state.options.half_cache) {
-            move_head<uint16_t>(state, base, own.move, cosine.data(), sine.data(), half);
-          } else {
-            move_head<float>(state, base, own.move, cosine.data(), sine.data(), half);
+          switch (state.options.cache_type) {
+            case CacheType::kFloat:
+              return move_head<float>(state, base, own.move, cosine.data(), sine.data(), half);
+            case CacheType::kHalf:
+              return move_head<uint16_t>(state, base, own.move, cosine.data(), sine.data(), half);
+            case CacheType::kInt8:
+              return move_codes(state, base, own.move, cosine.data(), sine.data(), half);
           }
         });
       },

@@ -7,6 +7,7 @@
 
 #include "common/half.h"
 #include "serve/decoder_state.h"
+#include "serve/quantised_cache.h"
 
 namespace highrise::serve {
 namespace {
@@ -251,10 +252,17 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
         const int64_t slot = batch_.positions[i] % state_.options.page_size;
         for (int64_t head = 0; head < shape_.num_key_value_heads; ++head) {
           uint8_t* page = cache_of(layer, page_of(i), head);
-          if (state_.options.half_cache) {
-            store_token<uint16_t>(page, slot, keys + head * head_dim, values + head * head_dim);
-          } else {
-            store_token<float>(page, slot, keys + head * head_dim, values + head * head_dim);
+          const float *key = keys + head * head_dim, *value = values + head * head_dim;
+          switch (state_.options.cache_type) {
+            case CacheType::kFloat:
+              store_token<float>(page, slot, key, value);
+              break;
+            case CacheType::kHalf:
+              store_token<uint16_t>(page, slot, key, value);
+              break;
+            case CacheType::kInt8:
+              store_codes(page, slot, key, value);
+              break;
           }
         }
       }
@@ -278,6 +286,21 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
     }
   }
 
+  void store_codes(uint8_t* page, int64_t slot, const float* key, const float* value) {
+    const int64_t padded = state_.padded_head_dim, head_dim = shape_.head_dim;
+    const QuantisedPage codes(page, state_.options.page_size, padded);
+    if (padded == head_dim) {
+      codes.put_key(slot, key);
+      codes.put_value(slot, value);
+      return;
+    }
+    std::vector<float> longer(static_cast<size_t>(padded), 0.0f);
+    std::copy(key, key + head_dim, longer.begin());
+    codes.put_key(slot, longer.data());
+    std::copy(value, value + head_dim, longer.begin());
+    codes.put_value(slot, longer.data());
+  }
+
   void convert(const float* from, uint16_t* to) { kernels_.to_half(from, 16, to); }
   void convert(const float* from, float* to) { std::copy(from, from + 16, to); }
 
@@ -287,7 +310,8 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
     const float whole = shape_.attention_scale > 0.0 ? static_cast<float>(shape_.attention_scale)
                                                      : 1.0f / std::sqrt(static_cast<float>(head_dim));
     const int64_t window = state_.kind_of(layer).window;
-    const bool scores = kernels_.scales_scores && state_.options.half_cache && padded <= kMaxOrderedHead;
+    const bool scores =
+        kernels_.scales_scores && state_.options.cache_type == CacheType::kHalf && padded <= kMaxOrderedHead;
     const float scale = scores ? 1.0f : whole, score_scale = scores ? whole : 1.0f;
     MemberBuffer& own = work_.members[static_cast<size_t>(member.index())];
     const auto num_runs = static_cast<int64_t>(runs_.size());
@@ -306,7 +330,7 @@ class Step {  // shared by all members: only the tasks of a phase may write to i
         }
       }
       kernels_.attend({own.queries.data(), own.num_visible.data(), static_cast<int>(run.count * group),
-                       static_cast<int>(padded), state_.options.half_cache, cache_of(layer, 0, head), state_.page_bytes,
+                       static_cast<int>(padded), state_.options.cache_type, cache_of(layer, 0, head), state_.page_bytes,
                        batch_.page_table + batch_.sequences[run.first] * batch_.max_pages,
                        static_cast<int>(state_.options.page_size), own.attended.data(), own.scratch.data(), score_scale,
                        state_.options.interleaved_heads, window > 0 ? own.first_visible.data() : nullptr,

@@ -254,7 +254,7 @@ class EncoderStep {
       }
       const int32_t only_page = 0;
       kernels_.attend({own.queries.data(), own.num_visible.data(), static_cast<int>(length), static_cast<int>(padded),
-                       false, reinterpret_cast<const uint8_t*>(keys), 0, &only_page, static_cast<int>(page),
+                       CacheType::kFloat, reinterpret_cast<const uint8_t*>(keys), 0, &only_page, static_cast<int>(page),
                        own.attended.data(), own.scratch.data()});
       const Activations& to = state_.attended.view;
       for (int64_t token = 0; token < length; ++token) {

@@ -35,14 +35,26 @@ struct MultiplyTask {
   Output output;
 };
 
+// How keys and values lie in a page: as floats, or as codes of 8 bits with a half-precision scale for each kCacheGroup
+// dimensions of a token (what llama.cpp's q8_0 is).
+enum class CacheType { kFloat, kHalf, kInt8 };
+constexpr int kCacheGroup = 32;
+constexpr int64_t cache_groups(int64_t head_dim) { return (head_dim + kCacheGroup - 1) / kCacheGroup; }
+// One head of one page: keys [page_size / 16][head_dim][16], values [page_size][head_dim], and with 8 bits the scales
+// of the keys and then of the values, [page_size / 16][groups][16] each.
+constexpr int64_t head_page_bytes(CacheType type, int64_t page_size, int64_t head_dim) {
+  const int64_t element = type == CacheType::kFloat ? 4 : type == CacheType::kHalf ? 2 : 1;
+  const int64_t scales = type == CacheType::kInt8 ? 2 * page_size * cache_groups(head_dim) * 2 : 0;
+  return 2 * page_size * head_dim * element + scales;
+}
+
 // Attention of `num_rows` query rows, all of one sequence and one key-value head, over a paged cache.
-// A page holds, for each key-value head, keys [page_size / 16][head_dim][16] and then values [page_size][head_dim].
 struct AttentionTask {
   const float* queries;        // [num_rows][head_dim], times 1 / sqrt(head_dim) unless scales_scores; 8 rows of slack
   const int32_t* num_visible;  // keys each row may look at, ascending is not required, at least 1
   int num_rows;
   int head_dim;  // a multiple of 16
-  bool half;     // keys and values are half precision, else single
+  CacheType cache_type;
   const uint8_t* cache;
   int64_t page_bytes;
   const int32_t* page_table;

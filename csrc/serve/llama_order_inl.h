@@ -363,7 +363,7 @@ HIGHRISE_INLINE F through_half(F v) {
 // Key after key: the output is kept in half precision and rescaled whenever a score is the highest so far.
 inline void ordered_attend(const AttentionTask& task) {
   const int head_dim = task.head_dim;
-  if (!task.half || head_dim > serve::kMaxOrderedHead) return attend(task);
+  if (task.cache_type != serve::CacheType::kHalf || head_dim > serve::kMaxOrderedHead) return attend(task);
   float key[serve::kMaxOrderedHead], query[serve::kMaxOrderedHead];
   for (int r = 0; r < task.num_rows; ++r) {
     float* out = task.out + static_cast<int64_t>(r) * head_dim;

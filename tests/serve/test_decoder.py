@@ -353,7 +353,7 @@ def test_missing_and_repeated_tensors() -> None:
         ({"num_pages": 0}, "num_pages is 0; it must be at least 1"),
         ({"page_size": 24}, "page_size is 24; it must be a multiple of 16"),
         ({"threads": 0}, "threads is 0; it must be at least 1"),
-        ({"kv": "int3"}, 'kv is "int3"; it must be float16 or float32'),
+        ({"kv": "int3"}, 'kv is "int3"; it must be float32, float16 or int8'),
         ({"isa": "mmx"}, 'isa "mmx" is not to be had'),
         ({"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
         ({"hidden_size": -1}, "hidden_size is -1; it must be at least 1"),

@@ -195,23 +195,25 @@ def test_swiglu(isa: str) -> None:
     length=st.integers(1, 400),
     head_dim=st.sampled_from([16, 48, 64, 128]),
     page_size=st.sampled_from([16, 32, 64]),
-    half=st.booleans(),
+    kv=st.sampled_from(["float32", "float16", "int8"]),
     sharpness=st.sampled_from([0.1, 1.0, 8.0]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_attention(
-    isa: str, rows: int, length: int, head_dim: int, page_size: int, half: bool, sharpness: float, seed: int
+    isa: str, rows: int, length: int, head_dim: int, page_size: int, kv: str, sharpness: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     num_pages = -(-length // page_size) + 3
     table = rng.permutation(num_pages)[: -(-length // page_size)].astype(np.int32)
     k, v = rng.standard_normal((2, length, head_dim)).astype(np.float32)
-    if half:
+    if kv == "float16":
         k, v = k.astype(np.float16).astype(np.float32), v.astype(np.float16).astype(np.float32)
     q = (rng.standard_normal((rows, head_dim)) * sharpness / np.sqrt(head_dim)).astype(np.float32)
     visible = rng.integers(1, length + 1, rows).astype(np.int32)
-    cache = attention.pack_pages(k, v, table, num_pages, page_size, half)
-    got = csrc.attend(q, visible, cache, table, page_size, half, isa=isa)
+    cache = attention.pack_pages(k, v, table, num_pages, page_size, kv)
+    got = csrc.attend(q, visible, cache, table, page_size, kv, isa=isa)
+    if kv == "int8":
+        k, v = attention.rounded(k), attention.rounded(v)
     np.testing.assert_allclose(got, attention.attend(q, visible, k, v), atol=2e-5)
 
 

@@ -95,8 +95,8 @@ def test_attention_is_near_the_reference(order: str, head_dim: int, length: int)
     q = rng.standard_normal((3, head_dim)).astype(np.float32)
     table = rng.permutation(9)[: -(-length // 16)].astype(np.int32)
     visible = np.array([1, length // 2 + 1, length], np.int32)
-    cache = attention.pack_pages(k, v, table, 9, 16, True)
-    got = csrc.attend(q, visible, cache, table, 16, True, isa=order)
+    cache = attention.pack_pages(k, v, table, 9, 16, "float16")
+    got = csrc.attend(q, visible, cache, table, 16, "float16", isa=order)
     for row, seen in enumerate(visible):
         # half a unit of half precision in every step may fall on either side
         np.testing.assert_allclose(got[row], llama_order.attend(q[row], k[:seen], v[:seen], 1.0), atol=4e-3)

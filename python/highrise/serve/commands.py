@@ -52,6 +52,12 @@ COMMANDS: tuple[Command, ...] = (
                 help="offer /v1/load_lora_adapter and /v1/unload_lora_adapter, which read folders of this machine",
             ),
             Argument(names=("--embedder",), help="an embedding model for /v1/embeddings, such as minilm-l6"),
+            Argument(
+                names=("--kv-cache-dtype",),
+                help="keys and values in the pages: auto (fp16), fp32, or int8, which is little more than half of fp16",
+                choices=("auto", "fp16", "fp32", "int8"),
+                default="auto",
+            ),
             Argument(names=("--max-context",), help="longest prompt plus answer in tokens", type=int, metavar="N"),
             Argument(
                 names=("--max-waiting",),

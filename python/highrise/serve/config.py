@@ -30,8 +30,8 @@ class ServeConfig(Config, frozen=True, kw_only=True):
     """Threads of the kernels; None takes the physical cores of this machine."""
     max_context: int | None = None
     """Longest prompt plus answer in tokens; None takes what the model and the memory allow."""
-    kv: Literal["fp16", "fp32"] = "fp16"
-    """How keys and values are kept in the pages."""
+    kv_cache_dtype: Literal["auto", "fp16", "fp32", "int8"] = "auto"
+    """How keys and values are kept in the pages: half precision (auto), or 8 bits in little more than half of that."""
     cache_memory: str | None = None
     """Memory of the page pool, such as "512 MB"; None derives it from the free memory."""
     step_tokens: int = 128

@@ -32,6 +32,10 @@ _LARGEST_POOL = 512_000_000
 _SHARE_OF_MEMORY = 0.25
 
 WeightBits = Literal["stored", "int8", "int4", "float32"]
+CacheType = Literal["fp16", "fp32", "int8"]
+
+_KEPT = {"fp16": "float16", "fp32": "float32", "int8": "int8"}  # in the words of the decoder
+_CACHE_GROUP = 32  # dimensions that share a scale at 8 bits, csrc/serve/kernels.h
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,14 +54,14 @@ def plan_memory(
     num_pages: int | None,
     max_context: int | None,
     cache_bytes: int | None = None,
-    kv: Literal["fp16", "fp32"] = "fp16",
+    kv: CacheType = "fp16",
 ) -> Plan:
     """Fill in what is None: all usable cores, and pages for a quarter of the free memory, at most 512 MB.
 
     `ConfigError` when one request of `max_context` tokens would not fit into the pages.
     """
     machine = detect()
-    page_bytes = PAGE_SIZE * shape.kv_bytes_per_token * (2 if kv == "fp32" else 1)
+    page_bytes = PAGE_SIZE * _bytes_per_token(shape, kv)
     wanted = min(max_context or shape.max_position_embeddings, shape.max_position_embeddings)
     if num_pages is None:
         budget = cache_bytes
@@ -95,7 +99,7 @@ def load_engine(
     num_pages: int | None = None,
     max_context: int | None = None,
     cache_bytes: int | None = None,
-    kv: Literal["fp16", "fp32"] = "fp16",
+    kv: CacheType = "fp16",
     say: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Engine:
@@ -142,7 +146,7 @@ def load_engine(
 
 
 def make_decoder(
-    file: WeightFile, plan: Plan, *, weights: WeightBits, isa: str = "auto", kv: Literal["fp16", "fp32"] = "fp16"
+    file: WeightFile, plan: Plan, *, weights: WeightBits, isa: str = "auto", kv: CacheType = "fp16"
 ) -> Any:
     """The native decoder with every tensor of `file` in it."""
     shape = file.shape
@@ -159,7 +163,7 @@ def make_decoder(
         threads=plan.threads,
         page_size=PAGE_SIZE,
         isa=isa,
-        kv="float16" if kv == "fp16" else "float32",
+        kv=_KEPT[kv],
         interleaved=file.kind == "gguf" and file.architecture == "llama",
     )
     for name, tensor in file.tensors.items():
@@ -176,6 +180,14 @@ def make_decoder(
     if missing is not None:
         raise InputError(f"{file.path} lacks the tensor {missing}")
     return decoder
+
+
+def _bytes_per_token(shape: DecoderShape, kv: CacheType) -> int:
+    """Of keys and values of all layers; at 8 bits a half-precision scale goes with each 32 dimensions."""
+    if kv != "int8":
+        return shape.kv_bytes_per_token * (2 if kv == "fp32" else 1)
+    scales = 2 * -(-shape.head_dim // _CACHE_GROUP)
+    return 2 * shape.num_hidden_layers * shape.num_key_value_heads * (shape.head_dim + scales)
 
 
 def _let_go(raw: object) -> None:
