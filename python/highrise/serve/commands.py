@@ -90,7 +90,7 @@ COMMANDS: tuple[Command, ...] = (
             ),
             Argument(
                 names=("--method",),
-                help="scale from the largest weight, or by a search for the least squared error (clip)",
+                help="the extremes of 32 weights are codes, or a search for the least squared error (clip)",
                 choices=("round", "clip"),
                 default="clip",
             ),
