@@ -50,7 +50,7 @@ def random_weights(shape: DecoderShape, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 class PagedDecoder:
-    """The three methods that `serve.engine.Decoder` asks for. Unwritten slots are NaN, so reading one shows."""
+    """The three methods that `serve.forward.Decoder` asks for. Unwritten slots are NaN, so reading one shows."""
 
     def __init__(self, shape: DecoderShape, weights: dict[str, np.ndarray], *, num_pages: int, page_size: int) -> None:
         self.shape, self.weights, self.page_size = shape, weights, page_size

@@ -1,7 +1,7 @@
 """Floor 6, engine: requests in, tokens out, one step at a time. Knows neither threads (`runner.py`) nor the wire.
 
-A step: the scheduler chooses tokens, the decoder computes them over the pages, each finished row is sampled. The
-decoder is anything with the methods of `Decoder`; ours is in C++, `tests/reference/paged_decoder.py` is the slow one.
+A step: the scheduler chooses tokens, the decoder computes them over the pages (`forward.py`), each finished row is
+sampled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -21,7 +21,9 @@ from highrise.core.errors import InputError
 from highrise.core.shape import DecoderShape
 from highrise.serve.begun import Begun, TokenIndex
 from highrise.serve.cache import Cache
-from highrise.serve.loaded_adapters import AdapterHolder, LoadedAdapter, LoadedAdapters
+from highrise.serve.engine_stats import EngineStats
+from highrise.serve.forward import Batch, Decoder, adapter_numbers, last_row, wanted_rows
+from highrise.serve.loaded_adapters import LoadedAdapter, LoadedAdapters
 from highrise.serve.request import FinishReason, Output, Priority, Request, Sampling, join
 from highrise.serve.sampling import Sampler, token_logprob
 from highrise.serve.scheduler import Scheduler, Work
@@ -31,81 +33,11 @@ if TYPE_CHECKING:
     from highrise.encode.prompt import PromptFormat
     from highrise.encode.tokenizer import Tokenizer
 
-__all__ = ["Decoder", "Engine", "EngineStats"]
+__all__ = ["Engine"]
 
-Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
-
 _RENEWAL = "\0renewal"
-
-
-class Decoder(AdapterHolder, Protocol):
-    """One forward step over a paged cache. T tokens of S sequences, each with a row of P pages and maybe an adapter."""
-
-    def forward(
-        self,
-        tokens_T: Ints,  # noqa: N803
-        positions_T: Ints,  # noqa: N803
-        sequence_T: Ints,  # noqa: N803
-        pages_SP: Ints,  # noqa: N803
-        logit_rows: Ints,
-        adapters_S: Ints | None = None,  # noqa: N803
-    ) -> Floats:
-        """float32 logits (len(logit_rows), vocabulary); keys and values of all T tokens are written first.
-
-        `adapters_S` has the number of each sequence's adapter, -1 for none.
-        """
-        ...
-
-    def hidden(
-        self,
-        tokens_T: Ints,  # noqa: N803
-        positions_T: Ints,  # noqa: N803
-        sequence_T: Ints,  # noqa: N803
-        pages_SP: Ints,  # noqa: N803
-        adapters_S: Ints | None = None,  # noqa: N803
-    ) -> Floats:
-        """float32 hidden states after the last norm (T, hidden)."""
-        ...
-
-    def copy_pages(self, src: Ints, dst: Ints) -> None:
-        """Copy whole pages in every layer, one after another."""
-        ...
-
-    def move_tokens(self, src: Ints, dst: Ints, src_start: int, dst_start: int, count: int) -> None:
-        """Copy tokens from one row of pages to places of another, keys turned on to their new positions."""
-        ...
-
-
-class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What the engine did so far, and where it stands."""
-
-    num_running: int
-    num_waiting: int
-    page_usage: float
-    """Share of the pages that sequences hold, 0 to 1."""
-    num_pages: int
-    num_free_pages: int
-    queried_tokens: int
-    """Prompt tokens that were looked up in the prefix cache."""
-    cached_tokens: int
-    """Prompt tokens that were found there."""
-    moved_tokens: int
-    """Prompt tokens that were taken over from another place of an earlier prompt."""
-    drafted_tokens: int
-    """Tokens that were guessed ahead."""
-    accepted_tokens: int
-    """Guesses that were right."""
-    num_preemptions: int
-    prompt_tokens: int
-    """Prompt tokens computed."""
-    generated_tokens: int
-    num_steps: int
-    step_seconds: float
-    running_adapters: tuple[str, ...]
-    """Names of the adapters that running requests ask for."""
-    waiting_adapters: tuple[str, ...]
 
 
 class Engine:
@@ -358,7 +290,9 @@ class Engine:
         work = self.scheduler.schedule()
         if not work:
             return outputs
-        logits, rows = self._forward(work)
+        batch = Batch(work, self.cache, self._table_SP)
+        self._transfer()
+        logits, rows = batch.run(self.decoder), batch.first_rows
         self.scheduler.advance(work)
         for item in work:
             self._count(item)
@@ -367,7 +301,7 @@ class Engine:
                 self._score_prompt(item, logits, 0 if row is None else row)
             if item.finishes:
                 assert row is not None
-                outputs.append(self._choose_all(item, logits[row + self._last_row(item) :]))
+                outputs.append(self._choose_all(item, logits[row + last_row(item) :]))
         self._num_steps += 1
         seconds = time.perf_counter() - started
         self._step_seconds += seconds
@@ -391,43 +325,6 @@ class Engine:
         self._accepted_tokens += num_right
         return join(outputs)
 
-    def _wanted(self, item: Work) -> range:
-        """Places in the chunk whose logits are needed."""
-        if item.sequence.prompt_logprobs is not None and item.start < item.sequence.num_prompt - 1:
-            return range(item.count)
-        return range(item.count - 1, item.count + len(item.drafts)) if item.finishes else range(0)
-
-    def _last_row(self, item: Work) -> int:
-        """The row, among the wanted ones, of the last token that is no guess."""
-        return len(self._wanted(item)) - 1 - len(item.drafts)
-
-    def _forward(self, work: list[Work]) -> tuple[Floats, dict[str, int]]:
-        """Logits of all wanted rows, and the first row of each request; rows of one adapter side by side."""
-        work = sorted(work, key=lambda item: _number(item.sequence.adapter))
-        sequences = [item.sequence for item in work]
-        width = self.cache.write_tables(sequences, self._table_SP)
-        self._transfer()
-        places = [np.array(item.places, dtype=np.int32) for item in work]
-        total = sum(map(len, places))
-        tokens, positions, owner = (np.empty(total, dtype=np.int32) for _ in range(3))
-        wanted: list[int] = []
-        rows: dict[str, int] = {}
-        place = 0
-        for index, item in enumerate(work):
-            end = place + len(places[index])
-            tokens[place:end] = item.tokens
-            positions[place:end] = places[index]
-            owner[place:end] = index
-            offsets = self._wanted(item)
-            if offsets:
-                rows[item.sequence.request.id] = len(wanted)
-                wanted.extend(range(end - len(offsets), end))
-            place = end
-        table = np.ascontiguousarray(self._table_SP[: len(work), :width])
-        adapters = _numbers([sequence.adapter for sequence in sequences])
-        logits = self.decoder.forward(tokens, positions, owner, table, np.array(wanted, dtype=np.int32), adapters)
-        return logits, rows
-
     def _transfer(self) -> None:
         """Copies and moves inside the pages that the step relies on."""
         copies, moves = self.cache.take_transfers()
@@ -447,7 +344,7 @@ class Engine:
         sequence = item.sequence
         assert sequence.prompt_logprobs is not None
         num_top = sequence.request.sampling.logprobs or 0
-        for offset in self._wanted(item):
+        for offset in wanted_rows(item):
             following = item.start + offset + 1
             if following < sequence.num_prompt:
                 scored = token_logprob(logits[first_row + offset], sequence.tokens[following], num_top)
@@ -566,7 +463,7 @@ class Engine:
         try:
             table = np.full((1, self._table_SP.shape[1]), -1, dtype=np.int32)
             self.cache.write_tables([sequence], table)
-            adapters = _numbers([self._adapter_of(request)])
+            adapters = adapter_numbers([self._adapter_of(request)])
             total = np.zeros(self.shape.hidden_size)
             for start in range(0, sequence.num_prompt, self.scheduler.step_tokens):
                 tokens = np.array(sequence.tokens[start : start + self.scheduler.step_tokens], dtype=np.int32)
@@ -599,16 +496,6 @@ class Engine:
             running_adapters=_names(self.scheduler.running),
             waiting_adapters=_names(self.scheduler.waiting),
         )
-
-
-def _number(adapter: LoadedAdapter | None) -> int:
-    return -1 if adapter is None else adapter.number
-
-
-def _numbers(adapters: Items[LoadedAdapter | None]) -> Ints | None:
-    if all(adapter is None for adapter in adapters):
-        return None
-    return np.array([_number(adapter) for adapter in adapters], dtype=np.int32)
 
 
 def _names(sequences: list[Sequence]) -> tuple[str, ...]:

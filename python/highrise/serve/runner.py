@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from highrise.core.errors import ServeError
-from highrise.serve.engine import Engine, EngineStats
+from highrise.serve.engine import Engine
+from highrise.serve.engine_stats import EngineStats
 from highrise.serve.request import Output, Request
 
 __all__ = ["EngineRunner"]
