@@ -1,7 +1,6 @@
 //! The unigram language model: of all ways to cut a piece into tokens, the one with the highest sum of scores (Kudo 2018).
 //!
-//! Sums are kept in the precision of the tool a file is for: SentencePiece adds in 32 bits, which decides between cuts that
-//! are nearly as good, `tokenizers` in 64.
+//! Sums have 64 bits: over a text of 100 kB those of 32 choose other cuts than SentencePiece 0.2.3 and `tokenizers` do.
 
 use super::model::{ByteTokens, Cut};
 use super::trie::{Trie, NONE};
@@ -55,7 +54,7 @@ impl Unigram {
         for (id, score) in scores.iter_mut().enumerate() {
             if chosen[id] {
                 // Any cut through a user-defined token is worse than the token.
-                *score = f64::from((f64::from(tokens[id].len() as f32 * most) - 0.1) as f32);
+                *score = f64::from(tokens[id].len() as f32 * most) - 0.1;
             }
         }
         let keys = tokens.iter().enumerate().filter(|&(id, _)| normal[id] || chosen[id]);
@@ -79,15 +78,14 @@ impl Unigram {
             let here = best[at].score;
             let mut known = false;
             self.trie.prefixes(&bytes[at..], |length, id| {
-                let sum = self.add(self.scores[id as usize], here);
-                better(&mut best[at + length], sum, at, id);
+                better(&mut best[at + length], self.scores[id as usize] + here, at, id);
                 known |= length == width;
             });
             if !known {
                 if self.unknown == NONE && !self.single {
                     return Err(Error::NoUnknown(character));
                 }
-                better(&mut best[at + width], self.add(self.unknown_score, here), at, self.unknown);
+                better(&mut best[at + width], self.unknown_score + here, at, self.unknown);
             }
             at += width;
         }
@@ -103,15 +101,6 @@ impl Unigram {
             self.resolve_unknown(piece, first, out);
         }
         Ok(())
-    }
-
-    #[inline(always)]
-    fn add(&self, score: f64, here: f64) -> f64 {
-        if self.single {
-            f64::from(score as f32 + here as f32)
-        } else {
-            score + here
-        }
     }
 
     /// Neighbouring unknown characters become one token, or bytes where the vocabulary has them.
