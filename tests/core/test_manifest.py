@@ -145,3 +145,16 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"failed while writing {target}: "), atomic_write(target):
         pass
     assert (tmp_path / "taken").read_text() == "a file"
+
+
+def test_what_a_kill_left_of_a_file_is_removed(tmp_path: Path) -> None:
+    def killed(partial: Path) -> dict[str, int]:
+        (partial / "part").mkdir()
+        for name in (".manifest.json.5183.partial", "part/.000.parquet.7.partial", "part/kept", ".notes.partial"):
+            (partial / name).write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_stage(tmp_path / "s", stage="toy", config=Wanted(), inputs={}, build=killed)
+    build_stage(tmp_path / "s", stage="toy", config=Wanted(), inputs={}, build=lambda partial: {})
+    assert {path.name for path in (tmp_path / "s").rglob("*")} == {"manifest.json", "part", "kept", ".notes.partial"}

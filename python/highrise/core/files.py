@@ -9,13 +9,22 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from highrise.core.errors import HighriseError, InputError
 
-__all__ = ["atomic_write", "exclusive", "explain_os_error", "replace_folder", "sha256_file", "sync_folder"]
+__all__ = [
+    "atomic_write",
+    "exclusive",
+    "explain_os_error",
+    "remove_leftovers",
+    "replace_folder",
+    "sha256_file",
+    "sync_folder",
+]
 
 
 def explain_os_error(error: OSError, doing: str) -> HighriseError:
@@ -42,6 +51,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs of `atomic_write` left inside `folder`; nobody may be writing there."""
+    for path in folder.rglob(".*.partial"):
+        if re.fullmatch(r"\..+\.\d+\.partial", path.name) and path.is_file():
+            path.unlink()
 
 
 def sync_folder(folder: Path) -> None:

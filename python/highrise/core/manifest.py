@@ -16,7 +16,7 @@ import msgspec
 
 from highrise.core.config import dump, fingerprint
 from highrise.core.errors import HighriseError, InputError
-from highrise.core.files import atomic_write, explain_os_error, replace_folder
+from highrise.core.files import atomic_write, explain_os_error, remove_leftovers, replace_folder
 
 __all__ = ["FORMAT_VERSION", "Manifest", "build_stage", "is_made_of", "read_manifest"]
 
@@ -110,6 +110,7 @@ def build_stage(
         if partial.exists() and (not mark.exists() or mark.read_text() != key):
             shutil.rmtree(partial)
         partial.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(partial)
         mark.write_text(key)
         started = time.monotonic()
         counts = build(partial)
