@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 from collections.abc import Callable
 
 import sentencepiece
@@ -50,11 +51,21 @@ def _unigram(*, byte_fallback: bool) -> tokenizers.Tokenizer:
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     special = ["<s>", "</s>", "<unk>", *([f"<0x{byte:02X}>" for byte in range(256)] if byte_fallback else [])]
     _train(made, trainers.UnigramTrainer(vocab_size=900, special_tokens=special, unk_token="<unk>"))
+    made = _with_short_scores(made)
     made.decoder = decoders.Metaspace()
     made.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
     )
     return made
+
+
+def _with_short_scores(made: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The same with scores of nine digits: `tokenizers` reads longer ones off by a last bit, which decides between cuts
+    that are equally good, so that it would not agree with its own saved file.
+    """
+    file = json.loads(made.to_str())
+    file["model"]["vocab"] = [[token, round(score, 9)] for token, score in file["model"]["vocab"]]
+    return tokenizers.Tokenizer.from_str(json.dumps(file))
 
 
 def _llama2() -> tokenizers.Tokenizer:
