@@ -42,8 +42,15 @@ const ISA_FLAGS: &[(&str, &str, &[&str])] = &[
 const COMMON_FLAGS: &[&str] =
     &["-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"];
 
-/// The folders of the headers of pybind11 and Python, and the versions of both.
-fn python_headers() -> (Vec<PathBuf>, String) {
+/// Folders with headers of others, and the versions of those.
+#[derive(Default)]
+struct Headers {
+    folders: Vec<PathBuf>,
+    versions: String,
+}
+
+/// Those of pybind11 and Python.
+fn python_headers() -> Headers {
     let python = std::env::var("PYO3_PYTHON").unwrap_or_else(|_| "python3".into());
     let script = "import pybind11, sys, sysconfig
 print(pybind11.__version__, sys.version.replace(chr(10), ' '))
@@ -61,7 +68,7 @@ print(sysconfig.get_path('include'))";
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut lines = said.lines();
     let versions = lines.next().unwrap_or_default().to_owned();
-    (lines.map(PathBuf::from).collect(), versions)
+    Headers { folders: lines.map(PathBuf::from).collect(), versions }
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -115,7 +122,7 @@ fn compiler_version(build: &cc::Build) -> String {
 }
 
 /// Compile `files` with `flags` and link them in as the static library `name`.
-fn compile(name: &str, files: &[PathBuf], root: &Path, flags: &[&str], system: &(Vec<PathBuf>, String)) {
+fn compile(name: &str, files: &[PathBuf], root: &Path, flags: &[&str], system: &Headers) {
     if files.is_empty() {
         return;
     }
@@ -124,10 +131,10 @@ fn compile(name: &str, files: &[PathBuf], root: &Path, flags: &[&str], system: &
     for flag in COMMON_FLAGS.iter().chain(flags) {
         build.flag(flag);
     }
-    for include in &system.0 {
+    for include in &system.folders {
         build.flag("-isystem").flag(include.to_string_lossy().as_ref());
     }
-    let settings = format!("{} {flags:?} {system:?}", compiler_version(&build));
+    let settings = format!("{} {flags:?} {:?} {}", compiler_version(&build), system.folders, system.versions);
     let stamps = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(name);
     std::fs::create_dir_all(&stamps).unwrap_or_else(|error| panic!("cannot make {}: {error}", stamps.display()));
 
@@ -165,7 +172,7 @@ fn main() {
     let (special, plain): (Vec<_>, Vec<_>) = kernels.into_iter().partition(|path| isa_of(path).is_some());
 
     compile("highrise_bind", &sources(&root.join("bind")), &root, &[], &python_headers());
-    let none = (Vec::new(), String::new());
+    let none = Headers::default();
     compile("highrise_kernels", &plain, &root, &[], &none);
     for (suffix, needs, flags) in ISA_FLAGS {
         if *needs != architecture {
