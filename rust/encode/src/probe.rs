@@ -18,19 +18,10 @@ pub(crate) trait Probe {
     fn count(ids: &[u32; INLINE]) -> usize;
 }
 
-/// The two halves of 16 bytes.
-#[inline(always)]
-fn halves(window: &[u8; 16]) -> (u64, u64) {
-    let word = u128::from_le_bytes(*window);
-    (word as u64, (word >> 64) as u64)
-}
-
 impl Probe for Portable {
     #[inline(always)]
     fn pack(window: &[u8; 16], length: usize) -> u128 {
-        let (low, high) = halves(window);
-        let bits = u128::from(high) << 64 | u128::from(low);
-        bits & (u128::MAX >> (128 - 8 * length)) | (length as u128) << 120
+        u128::from_le_bytes(*window) & (u128::MAX >> (128 - 8 * length)) | (length as u128) << 120
     }
 
     #[inline(always)]
@@ -50,7 +41,8 @@ impl Probe for Avx2 {
     #[inline(always)]
     fn pack(window: &[u8; 16], length: usize) -> u128 {
         use std::arch::x86_64::_bzhi_u64;
-        let (low, high) = halves(window);
+        let word = u128::from_le_bytes(*window);
+        let (low, high) = (word as u64, (word >> 64) as u64);
         let bits = 8 * length as u32;
         // SAFETY: BMI2 is there (see above).
         let (low, high) = unsafe { (_bzhi_u64(low, bits), _bzhi_u64(high, bits.saturating_sub(64))) };
