@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from highrise.core.errors import InputError
 from highrise.core.native import rust
-from highrise.data.duplicates import Equal, Verify, deduplicate, settings, signatures
+from highrise.data.duplicates import Equal, Verify, deduplicate, search_texts, settings, signatures
 from tests.reference import minhash
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "minhash.json"
@@ -142,6 +142,15 @@ def test_closure_is_capped() -> None:
         for j in range(i):
             if capped.cluster[i] == capped.cluster[j]:
                 assert minhash.jaccard(texts[i], texts[j]) > 0.5
+
+
+@given(families(), st.sampled_from([0.0, 0.03, 0.3]), st.integers(1, 3))
+@options(max_examples=40, deadline=None)
+def test_one_search_tells_clusters_and_what_is_connected(texts: list[bytes], slack: float, threads: int) -> None:
+    texts = [*texts, *chain(12), texts[0]]
+    found, connected = search_texts(texts, settings(slack=slack, threads=threads))
+    assert found.cluster.tolist() == deduplicate(texts, slack=slack, threads=1).cluster.tolist()
+    assert connected.tolist() == deduplicate(texts, slack=None, threads=1).cluster.tolist()
 
 
 @given(families(), st.integers(0, 10**6))

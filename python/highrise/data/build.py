@@ -271,8 +271,7 @@ def _find_duplicates(
 ) -> tuple[Duplicates, np.ndarray]:
     """Clusters of the texts that passed: those to drop from, and those that a split must keep together.
 
-    The best of a cluster is the team's own, then the best
-    score, then the first path.
+    The best of a cluster is the team's own, then the best score, then the first path.
     """
     columns = {name: files.column(name).to_pylist() for name in ("own", "quality", "repository", "path")}
     order = sorted(

@@ -18,7 +18,17 @@ from highrise.core.errors import InputError
 from highrise.core.native import rust
 from highrise.data.columns import Texts, hand_over
 
-__all__ = ["Duplicates", "Equal", "Settings", "Texts", "Verify", "deduplicate", "settings", "signatures"]
+__all__ = [
+    "Duplicates",
+    "Equal",
+    "Settings",
+    "Texts",
+    "Verify",
+    "deduplicate",
+    "search_texts",
+    "settings",
+    "signatures",
+]
 
 Verify = Literal["none", "estimate", "borderline", "exact"]
 Equal = Literal["bytes", "spaces", "words"]
@@ -123,12 +133,20 @@ def deduplicate(
         slack=slack,
         bands=bands,
     )
+    return search_texts(texts, chosen, rank)[0]
+
+
+def search_texts(
+    texts: Texts, chosen: Settings, rank: Sequence[int] | npt.NDArray[np.int64] | None = None
+) -> tuple[Duplicates, npt.NDArray[np.int64]]:
+    """`deduplicate` with ready settings, and (texts,) the labels of whatever is connected, before any is cut off."""
     handed = hand_over(texts)
     try:
-        cluster, counted = rust.data.deduplicate(handed, chosen)
+        cluster, connected, counted = rust.data.deduplicate(handed, chosen)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"cannot look for duplicates: {error}") from error
-    return Duplicates(cluster=cluster, keep=choose_kept(cluster, rank), statistics=summary(cluster, counted))
+    found = Duplicates(cluster=cluster, keep=choose_kept(cluster, rank), statistics=summary(cluster, counted))
+    return found, connected
 
 
 def signatures(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from highrise.data.duplicates import Duplicates, Settings, choose_kept, deduplicate
+from highrise.data.duplicates import Duplicates, Settings, choose_kept, search_texts
 from highrise.data.spill import search_files
 from highrise.data.tables import Batch
 
@@ -100,16 +100,7 @@ def _in_memory(
     texts: PassedTexts, wanted: Settings, rank: npt.NDArray[np.int64], equal_only: bool
 ) -> tuple[Duplicates, npt.NDArray[np.int64]]:
     column = texts.in_memory()
-
-    def find(threshold: float | None, slack: float | None) -> Duplicates:
-        return deduplicate(
-            column,
-            threshold=threshold,
-            num_perm=wanted.num_perm,
-            threads=wanted.threads,
-            seed=wanted.seed,
-            slack=slack,
-            rank=rank,
-        )
-
-    return find(None if equal_only else wanted.threshold, wanted.slack), find(wanted.threshold, None).cluster
+    found, connected = search_texts(column, wanted, rank)
+    if equal_only:
+        found, _ = search_texts(column, msgspec.structs.replace(wanted, threshold=None), rank)
+    return found, connected

@@ -22,6 +22,8 @@ use crate::union::Union;
 pub struct Clusters {
     /// For each text the smallest index in its cluster.
     pub labels: Vec<u32>,
+    /// For each text the smallest index of those it is connected with, before any is cut off.
+    pub connected: Vec<u32>,
     /// What was counted.
     pub counts: Counts,
 }
@@ -82,7 +84,7 @@ pub fn deduplicate(texts: &[&[u8]], options: &Options) -> Result<Clusters, DataE
     let contents = contents(texts, options.reading, threads);
     let labels = first_equal(texts, &contents, options.reading);
     let distinct: Vec<u32> = (0..texts.len() as u32).filter(|&index| labels[index as usize] == index).collect();
-    let mut clusters = Clusters { labels, counts: Counts::default() };
+    let mut clusters = Clusters { connected: labels.clone(), labels, counts: Counts::default() };
     clusters.counts.exact_duplicates = (texts.len() - distinct.len()) as u64;
     clusters.counts.bytes = texts.iter().map(|text| text.len() as u64).sum();
     if options.threshold.is_none() {
@@ -96,16 +98,22 @@ pub fn deduplicate(texts: &[&[u8]], options: &Options) -> Result<Clusters, DataE
     let mut union = Union::new(unlike.len());
     search(&unlike, &items, &mut rows, &mut union, options, &mut clusters.counts)?;
     let contents: Vec<(u64, u64)> = distinct.iter().map(|&index| contents[index as usize]).collect();
+    let whole: Vec<u32> = (0..unlike.len() as u32).map(|item| union.find(item)).collect();
     let roots = cut(&mut union, unlike.len(), &contents, &mut rows, options, &mut clusters.counts)?;
-    for (&index, root) in distinct.iter().zip(roots) {
-        clusters.labels[index as usize] = distinct[root as usize];
-    }
-    for index in 0..clusters.labels.len() {
-        // the label of an equal text that stands before this one is final already
-        let label = clusters.labels[index] as usize;
-        clusters.labels[index] = clusters.labels[label];
-    }
+    relabel(&mut clusters.connected, &distinct, &whole);
+    relabel(&mut clusters.labels, &distinct, &roots);
     Ok(clusters)
+}
+
+/// Give each of the `distinct` texts the text of its root, and each text equal to one before it that one's label.
+fn relabel(labels: &mut [u32], distinct: &[u32], roots: &[u32]) {
+    for (&index, &root) in distinct.iter().zip(roots) {
+        labels[index as usize] = distinct[root as usize];
+    }
+    for index in 0..labels.len() {
+        // the label of an equal text that stands before this one is final already
+        labels[index] = labels[labels[index] as usize];
+    }
 }
 
 /// Join all accepted pairs of unequal texts.

@@ -135,18 +135,19 @@ pub(crate) fn labels_array<'py>(py: Python<'py>, labels: &[u32]) -> Bound<'py, P
     labels.iter().map(|&label| i64::from(label)).collect::<Vec<_>>().into_pyarray(py)
 }
 
-/// Labels (int64) and statistics of equal and nearly equal texts; `threshold` None looks for equal ones only.
+/// Labels of clusters and of connected texts, and statistics.
+type Clustered<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyDict>);
+
+/// Labels (int64) of equal and nearly equal texts, the same before any is cut off, and statistics; `threshold` None looks for
+/// equal ones only.
 #[pyfunction]
-fn deduplicate<'py>(
-    py: Python<'py>,
-    texts: &Bound<'py, PyAny>,
-    settings: Settings,
-) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyDict>)> {
+fn deduplicate<'py>(py: Python<'py>, texts: &Bound<'py, PyAny>, settings: Settings) -> PyResult<Clustered<'py>> {
     let options = settings.options()?;
     let texts = Texts::new(texts)?;
     let slices = &texts.slices;
     let found = detached(py, || cluster::deduplicate(slices, &options))?;
-    Ok((labels_array(py, &found.labels), statistics(py, &found.counts, &options)?))
+    let counted = statistics(py, &found.counts, &options)?;
+    Ok((labels_array(py, &found.labels), labels_array(py, &found.connected), counted))
 }
 
 /// Signatures and numbers of shingles.
