@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from highrise.core.errors import ConfigError
 from highrise.data import toxicity
 from highrise.data.build import build_dataset
-from highrise.data.config import CleaningConfig, DataConfig
-from highrise.data.toxicity import CATEGORIES, comments, is_toxic
+from highrise.data.config import TOXIC_CATEGORIES, CleaningConfig, DataConfig
+from highrise.data.toxicity import comments, is_toxic
 from tests.data.conftest import MakeRepository, module
 from tests.data.test_streams import fates
 
@@ -53,7 +53,7 @@ CODE_WORDS = [
 
 @pytest.mark.parametrize(("language", "text", "category"), TOXIC)
 def test_toxic_comments_are_found(language: str, text: str, category: str) -> None:
-    found = is_toxic(language, text, CATEGORIES)
+    found = is_toxic(language, text, TOXIC_CATEGORIES)
     assert found is not None and found.startswith(f"{category}: ")
     assert is_toxic(language, text, ()) is None
 
@@ -64,20 +64,20 @@ def test_words_of_our_trade_stay(text: str) -> None:
 
 
 def test_code_outside_comments_is_not_asked() -> None:
-    assert is_toxic("python", f"WORDS = {[SLUR]!r}\n", CATEGORIES) is None
+    assert is_toxic("python", f"WORDS = {[SLUR]!r}\n", TOXIC_CATEGORIES) is None
     assert comments("python", "x = 1  # one\n'''two\nthree'''\n") == ["# one", "'''two\nthree'''"]
     assert comments("markdown", "one\n\ntwo") == ["one", "two"]
 
 
 def test_the_detail_masks_the_words() -> None:
-    assert is_toxic("python", "# you are a moron\n", CATEGORIES) == "insult: you are a m***n"
+    assert is_toxic("python", "# you are a moron\n", TOXIC_CATEGORIES) == "insult: you are a m***n"
 
 
 def test_the_standard_library_is_civil() -> None:
     """Thirteen thousand functions of real code: every alarm would be a false one."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     texts = {path.name: path.read_text("utf-8", "replace") for path in sorted(folder.glob("*.py"))}
-    alarms = {name: found for name, text in texts.items() if (found := is_toxic("python", text, CATEGORIES))}
+    alarms = {name: found for name, text in texts.items() if (found := is_toxic("python", text, TOXIC_CATEGORIES))}
     assert alarms == {}
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import msgspec
 import pyarrow.parquet as pq
 
-from highrise.core.errors import InputError
-from highrise.core.manifest import read_manifest
+from highrise.data.shards import data_manifest
 
 __all__ = ["Difference", "compare"]
 
@@ -50,8 +49,7 @@ def compare(first: Path, second: Path) -> Difference:
 
 
 def _fates(folder: Path) -> dict[str, tuple[str, str, str]]:
-    if read_manifest(folder).stage != "data":
-        raise InputError(f"{folder} is no data folder; name one made by `highrise data build`")
+    data_manifest(folder)
     columns = ["repository", "path", "reason", "sha256", "split"]
     rows = pq.read_table(folder / "files.parquet", columns=columns, partitioning=None).to_pylist()
     return {f"{row['repository']}/{row['path']}": (row["reason"], row["sha256"], row["split"]) for row in rows}

@@ -10,8 +10,10 @@ from typing import Literal
 from highrise.core.config import Config, parse_duration
 from highrise.core.errors import ConfigError
 
-__all__ = ["CleaningConfig", "DataConfig", "ProseConfig"]
+__all__ = ["TOXIC_CATEGORIES", "CleaningConfig", "DataConfig", "ProseConfig"]
 
+TOXIC_CATEGORIES = ("identity attack", "threat", "insult", "sexual", "profanity")
+"""What `toxicity.py` tells apart."""
 
 _MAX_BYTES = 1 << 40
 
@@ -87,10 +89,8 @@ class CleaningConfig(Config, frozen=True):
     def __post_init__(self) -> None:
         if stray := sorted(set(self.personal) - {"email", "ip", "phone", "author"}):
             raise ConfigError(f'data.cleaning.personal names "{stray[0]}"; use email, ip, phone, author')
-        if stray := sorted(set(self.toxic) - {"identity attack", "threat", "insult", "sexual", "profanity"}):
-            raise ConfigError(
-                f'data.cleaning.toxic names "{stray[0]}"; use identity attack, threat, insult, sexual, profanity'
-            )
+        if stray := sorted(set(self.toxic) - set(TOXIC_CATEGORIES)):
+            raise ConfigError(f'data.cleaning.toxic names "{stray[0]}"; use {", ".join(TOXIC_CATEGORIES)}')
         shares = "max_control_share min_letter_share max_literal_share max_syntax_error_share max_encoded_share"
         for name in f"{shares} min_visible_share max_comment_share min_comment_share max_contamination".split():
             if not 0 <= getattr(self, name) <= 1:

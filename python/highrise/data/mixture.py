@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from highrise.core.config import Config
-from highrise.core.errors import ConfigError, InputError
-from highrise.core.manifest import Counts, Manifest, build_stage, read_manifest
-from highrise.data.shards import read_tables, write_shards
+from highrise.core.errors import ConfigError
+from highrise.core.manifest import Counts, Manifest, build_stage
+from highrise.data.shards import data_manifest, read_tables, write_shards
 
 __all__ = ["MixtureConfig", "mix", "plan"]
 
@@ -79,9 +79,7 @@ def mix(folder: Path, out: Path, config: MixtureConfig) -> tuple[Manifest, bool]
     """Write the mixture of the data folder `folder` as the data folder `out`; the second value says whether it was
     reused.
     """
-    manifest = read_manifest(folder)
-    if manifest.stage != "data":
-        raise InputError(f"{folder} is no data folder; name one made by `highrise data build`")
+    manifest = data_manifest(folder)
     return build_stage(
         out,
         stage="data",

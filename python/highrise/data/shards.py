@@ -17,8 +17,18 @@ import pyarrow.parquet as pq
 from highrise.core.document import Document
 from highrise.core.errors import InputError
 from highrise.core.files import atomic_write
+from highrise.core.manifest import Manifest, read_manifest
 
-__all__ = ["SCHEMA", "ShardTexts", "read_documents", "read_tables", "shard_paths", "write_shards", "write_table"]
+__all__ = [
+    "SCHEMA",
+    "ShardTexts",
+    "data_manifest",
+    "read_documents",
+    "read_tables",
+    "shard_paths",
+    "write_shards",
+    "write_table",
+]
 
 SCHEMA = pa.schema(
     [
@@ -36,6 +46,14 @@ SCHEMA = pa.schema(
 )
 _ROW_GROUP = 2_000
 _HELD_GROUPS = 2
+
+
+def data_manifest(folder: Path) -> Manifest:
+    """The manifest of a data folder; `InputError` for any other folder."""
+    manifest = read_manifest(folder)
+    if manifest.stage != "data":
+        raise InputError(f"{folder} is no data folder; name one made by `highrise data build`")
+    return manifest
 
 
 def write_table(path: Path, table: pa.Table) -> None:

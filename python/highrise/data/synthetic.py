@@ -24,9 +24,9 @@ from highrise.core.config import Config
 from highrise.core.document import Document
 from highrise.core.errors import ConfigError, InputError
 from highrise.core.files import atomic_write
-from highrise.core.manifest import Counts, Manifest, build_stage, read_manifest
+from highrise.core.manifest import Counts, Manifest, build_stage
 from highrise.core.progress import Progress
-from highrise.data.shards import read_documents
+from highrise.data.shards import data_manifest, read_documents
 
 __all__ = ["Answer", "SyntheticConfig", "Teacher", "synthesise"]
 
@@ -113,9 +113,7 @@ def synthesise(
     Up to `concurrency` questions are open at a time. A run that was killed goes on behind the answers it had. Raises
     `InputError` when the folder has no Python function with a docstring, or no answer was usable.
     """
-    manifest = read_manifest(folder)
-    if manifest.stage != "data":
-        raise InputError(f"{folder} is no data folder; name one made by `highrise data build`")
+    manifest = data_manifest(folder)
     return build_stage(
         out,
         stage="synthetic",
