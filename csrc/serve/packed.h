@@ -10,8 +10,8 @@
 // weight = scale * code + minimum; without stored minima, minimum = -scale * 2^(bits-1). After the codes of a tile come
 // half-precision scales [group][part][16 rows], part 0 for columns 0..15 and 1 for 16..31 when scales_per_group is 2,
 // then minima [group][part][16 rows].
-// Float matrices (bits 0) hold [column][16 rows] of the stored type. Rows and columns beyond the matrix are zero
-// weights.
+// Float matrices (bits 0) hold [column][16 rows] of the stored type. Rows beyond the matrix are zero weights;
+// columns beyond it meet inputs that are zero.
 #pragma once
 
 #include <cstddef>

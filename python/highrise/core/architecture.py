@@ -12,7 +12,7 @@ import msgspec
 
 from highrise.core.errors import InputError
 from highrise.core.rotary import rotary
-from highrise.core.shape import DecoderShape, LayerKind, Rotary
+from highrise.core.shape import DIMENSIONS, DecoderShape, LayerKind, Rotary
 
 __all__ = ["ARCHITECTURES", "shape_of_config", "windows_of"]
 
@@ -57,18 +57,8 @@ def shape_of_config(config: Config, *, where: str) -> tuple[str, DecoderShape]:
     return architecture, _with_layers(shape, architecture, config, where)
 
 
-_DIMENSIONS = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "intermediate_size",
-    "vocab_size",
-    "max_position_embeddings",
-    "head_dim",
-    "rms_norm_eps",
-    "tie_word_embeddings",
-)
+# The base of rotary embeddings and biases are read by what knows the architecture.
+_DIMENSIONS = tuple(name for name in DIMENSIONS if name not in ("rope_theta", "attention_bias"))
 
 
 def _activation(config: Config, where: str, default: str = "silu", key: str = "hidden_act") -> str:
@@ -172,7 +162,8 @@ def windows_of(shape: DecoderShape, window: int, slides: Callable[[int], bool]) 
     return tuple(0 if wide or not slides(layer) else window for layer in range(shape.num_hidden_layers))
 
 
-def _windows(shape: DecoderShape, architecture: str, config: Config, where: str) -> tuple[int, ...]:
+def _sliding(shape: DecoderShape, architecture: str, config: Config, where: str) -> tuple[int, Callable[[int], bool]]:
+    """The window that a file names (0 for none), and which layers have it."""
     window = config.get("sliding_window", 4096 if architecture in ("mistral", "gemma2", "gemma3") else None)
     if architecture in ("qwen2", "qwen3") and not config.get("use_sliding_window", False):
         window = None
@@ -191,19 +182,20 @@ def _windows(shape: DecoderShape, architecture: str, config: Config, where: str)
                 f"{where} has the layer_types {types}; full_attention and sliding_attention are run, one for each of "
                 f"{shape.num_hidden_layers} layers"
             )
-        return windows_of(shape, window or 0, lambda layer: types[layer] == "sliding_attention")
+        return window or 0, lambda layer: types[layer] == "sliding_attention"
     slides: dict[str, Callable[[int], bool]] = {
         "qwen2": lambda layer: layer >= full_below,
         "qwen3": lambda layer: layer >= full_below,
         "gemma2": lambda layer: layer % 2 == 0,
         "gemma3": lambda layer: (layer + 1) % pattern != 0,
     }
-    return windows_of(shape, window or 0, slides.get(architecture, lambda layer: True))
+    return window or 0, slides.get(architecture, lambda layer: True)
 
 
 def _with_layers(shape: DecoderShape, architecture: str, config: Config, where: str) -> DecoderShape:
     """`shape` with its rotary tables and windows; left out where they are plain."""
-    windows = _windows(shape, architecture, config, where)
+    window, slides = _sliding(shape, architecture, config, where)
+    windows = windows_of(shape, window, slides)
     scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(scaling, Mapping):
         raise InputError(f"{where} has the rope_parameters {scaling!r}; a table is needed")
@@ -214,35 +206,26 @@ def _with_layers(shape: DecoderShape, architecture: str, config: Config, where: 
         tables = [full or {}, scaling.get("sliding_attention") or {}]
         thetas = [config.get("rope_theta") or 1e6, config.get("rope_local_base_freq") or 1e4]
     resolved: list[Rotary] = []
-    theta = 10_000.0
-    for index, (table, default) in enumerate(zip(tables, thetas, strict=True)):
+    bases: list[float] = []
+    for table, default in zip(tables, thetas, strict=True):
         partial = {"partial_rotary_factor": config.get("partial_rotary_factor"), **table}
         base = table.get("rope_theta") or default
         if not isinstance(base, int | float) or base <= 0:
             raise InputError(f"{where} has the rope_theta {base!r}; a positive number is needed")
-        resolved.append(rotary(partial, theta=float(base), head_dim=shape.head_dim, where=where))
-        theta = float(base) if index == 0 else theta
-    shape = msgspec.structs.replace(shape, rope_theta=theta)
+        bases.append(float(base))
+        resolved.append(rotary(partial, theta=bases[-1], head_dim=shape.head_dim, where=where))
+    shape = msgspec.structs.replace(shape, rope_theta=bases[0])
     original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
     if scaling.get("rope_type", scaling.get("type")) == "yarn" and isinstance(original, int):
         # Files for YaRN often still give the context before it.
         stretched = int(original * factor) if isinstance(factor, int | float) else 0
         context = max(shape.max_position_embeddings, stretched)
         shape = msgspec.structs.replace(shape, max_position_embeddings=context)
-    if len(resolved) == 1 and resolved[0] == rotary({}, theta=theta, head_dim=shape.head_dim, where=where):
+    if len(resolved) == 1 and resolved[0] == rotary({}, theta=bases[0], head_dim=shape.head_dim, where=where):
         resolved = []
-    local = _local_layers(architecture, config, shape) if len(resolved) > 1 else ()
-    kinds = tuple(LayerKind(window, 1 if layer in local else 0) for layer, window in enumerate(windows))
+    # Gemma 3 turns these with its second table, whether or not their window is narrower than the context.
+    has_local = len(resolved) > 1
+    kinds = tuple(LayerKind(width, int(has_local and slides(layer))) for layer, width in enumerate(windows))
     if all(kind == LayerKind() for kind in kinds):
         kinds = ()
     return msgspec.structs.replace(shape, rotary=tuple(resolved), layer_kinds=kinds)
-
-
-def _local_layers(architecture: str, config: Config, shape: DecoderShape) -> frozenset[int]:
-    """Layers of Gemma 3 that turn with the local table, whether or not their window is narrower than the context."""
-    types, pattern = config.get("layer_types"), config.get("sliding_window_pattern", 6)
-    assert isinstance(pattern, int)
-    assert architecture == "gemma3"
-    if isinstance(types, list):
-        return frozenset(layer for layer, kind in enumerate(types) if kind == "sliding_attention")
-    return frozenset(layer for layer in range(shape.num_hidden_layers) if (layer + 1) % pattern)

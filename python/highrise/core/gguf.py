@@ -61,8 +61,7 @@ class Gguf:
         self._at = 0
         self.metadata: dict[str, object] = {}
         self.tensors: dict[str, GgufTensor] = {}
-        self.metadata_end = 0
-        """Where the entries of the metadata end and the list of tensors begins, in bytes."""
+        self._metadata_end = 0
         try:
             self._read_header()
         except (struct.error, UnicodeDecodeError) as error:
@@ -72,6 +71,10 @@ class Gguf:
         """The blocks of one tensor: uint8, contiguous, read-only, backed by the file."""
         tensor = self.tensors[name]
         return self._bytes[tensor.offset : tensor.offset + tensor.num_bytes]
+
+    def header(self) -> bytes:
+        """The file up to where the metadata ends and the list of tensors begins."""
+        return bytes(self._view[: self._metadata_end])
 
     def _truncated(self, what: str) -> InputError:
         return InputError(
@@ -89,7 +92,7 @@ class Gguf:
         for _ in range(num_entries):
             key = self._string()
             self.metadata[key] = self._value(self._scalar("<I"))
-        self.metadata_end = self._at
+        self._metadata_end = self._at
         headers = [self._tensor_header() for _ in range(num_tensors)]
         alignment = self.metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment <= 0:

@@ -31,7 +31,7 @@ def rewrite_gguf(
     """
     alignment = source.metadata.get("general.alignment", 32)
     assert isinstance(alignment, int)
-    header = bytearray(source.path.open("rb").read(source.metadata_end))
+    header = bytearray(source.header())
     sizes, at = {}, 0
     for name, tensor in source.tensors.items():
         kind = types.get(name, tensor.type)

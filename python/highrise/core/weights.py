@@ -106,19 +106,20 @@ def _taken_apart(tensors: dict[str, Tensor], shape: DecoderShape) -> dict[str, T
     query, key_value = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
     inner = shape.intermediate_size
     fused = {
-        "self_attn.qkv_proj": (("q_proj", query), ("k_proj", key_value), ("v_proj", key_value)),
-        "mlp.gate_up_proj": (("gate_proj", inner), ("up_proj", inner)),
+        ".qkv_proj.": (("q_proj", query), ("k_proj", key_value), ("v_proj", key_value)),
+        ".gate_up_proj.": (("gate_proj", inner), ("up_proj", inner)),
     }
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        parts = next((part for key, part in fused.items() if f".{key}." in name), None)
-        if parts is None or tensor.shape[0] != sum(count for _, count in parts):
+        whole = next((whole for whole in fused if whole in name), "")
+        parts = fused.get(whole, ())
+        if not parts or tensor.shape[0] != sum(count for _, count in parts):
             result[name] = tensor  # a wrong number of rows is found by the check for completeness
             continue
-        before, after = name.split("qkv_proj" if "qkv_proj" in name else "gate_up_proj")
         first = 0
         for part, count in parts:
-            result[f"{before}{part}{after}"] = Rows(f"{before}{part}{after}", tensor, first, count)
+            own = name.replace(whole, f".{part}.")
+            result[own] = Rows(own, tensor, first, count)
             first += count
     return result
 

@@ -7,6 +7,7 @@ and the head get 8. Needs no text. Knows nothing of how good the result is: `per
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -57,11 +58,7 @@ def quantise_file(
         return result
 
     rewrite_gguf(file, out, types, blocks)
-    counts: dict[str, int] = {}
-    for name, tensor in file.tensors.items():
-        kind = types.get(name, tensor.type)
-        counts[kind] = counts.get(kind, 0) + 1
-    return counts
+    return dict(Counter(types.get(name, tensor.type) for name, tensor in file.tensors.items()))
 
 
 def num_weights(source: Path, bits: Literal[4, 8]) -> int:
