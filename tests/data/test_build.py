@@ -289,23 +289,14 @@ def members(group: int) -> list[str]:
     return found
 
 
-def test_a_killed_pool_leaves_nothing_and_resumes(
-    sources: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_pools_leave_nothing_and_resume(
+    sources: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
 ) -> None:
     monkeypatch.setattr(build_module, "_CHUNK_FILES", 4)
     config = DataConfig(sources=sources, search_memory=1)
     build_data(config, tmp_path / "whole")
-    kill_pools(sources, tmp_path, config, 2)
-
-
-@pytest.mark.slow
-def test_fifty_killed_pools_change_nothing(
-    sources: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(build_module, "_CHUNK_FILES", 4)
-    config = DataConfig(sources=sources, search_memory=1)
-    build_data(config, tmp_path / "whole")
-    kill_pools(sources, tmp_path, config, 50)
+    kill_pools(sources, tmp_path, config, kills)
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(

@@ -53,6 +53,16 @@ def tiny_engine(*, num_pages: int = 64, page_size: int = 4, **options) -> Engine
     )
 
 
+def alone(engine: Engine, requests: list[Request]) -> list[list[int]]:
+    """The ids of each request when nothing else runs and nothing is cached; leaves nothing cached."""
+    found = []
+    for request in requests:
+        engine.cache.clear()
+        found.append(ids_of(engine.generate([request])[0]))
+    engine.cache.clear()
+    return found
+
+
 def greedy(prompt, count: int = 12, **options) -> Request:
     sampling = {"temperature": 0.0, "max_tokens": count, "ignore_eos": True}
     sampling |= {key: options.pop(key) for key in list(options) if key in Sampling.__struct_fields__}

@@ -23,7 +23,7 @@ from highrise.serve.request import Request, Sampling
 from highrise.serve.runner import EngineRunner
 from tests.reference import decoder as reference
 from tests.reference.paged_decoder import TINY, PagedDecoder
-from tests.serve.engine_parts import Letters, greedy, ids_of, tiny_engine
+from tests.serve.engine_parts import Letters, alone, greedy, ids_of, tiny_engine
 from tests.serve.engine_parts import weights as tiny_weights
 from tests.serve.isas import each_isa
 from tests.serve.listening import HTTP, listening
@@ -110,15 +110,15 @@ def test_company_changes_no_bit(isa: str, exact: bool) -> None:
     fresh = run_whole(decoder, [7, 8, 9], low)
     sequences = [[7, 8, 9], [7, 8, 9], [1, 2, 3], [7, 8, 9]]
     adapters = [low, high, high, -1]
-    alone = [run_whole(decoder, tokens, one) for tokens, one in zip(sequences, adapters, strict=True)]
+    apart = [run_whole(decoder, tokens, one) for tokens, one in zip(sequences, adapters, strict=True)]
     tokens = int32(*(token for one in sequences for token in one))
     rows = np.arange(12, dtype=np.int32)
     table = np.arange(4, dtype=np.int32)[:, None]
     together = decoder.forward(tokens, rows % 3, rows // 3, table, rows, int32(*adapters))
-    np.testing.assert_array_equal(together, np.concatenate(alone))
+    np.testing.assert_array_equal(together, np.concatenate(apart))
     run_whole(decoder, [3, 1, 4, 1, 5, 9, 2, 6], high)
     np.testing.assert_array_equal(run_whole(decoder, [7, 8, 9], low), fresh)
-    assert np.abs(alone[0] - alone[3]).max() > 0.1
+    assert np.abs(apart[0] - apart[3]).max() > 0.1
 
 
 def test_a_removed_adapter_leaves_nothing_and_its_number_is_used_again() -> None:
@@ -443,10 +443,6 @@ def test_real_weights_with_two_adapters_in_one_batch(tmp_path: Path) -> None:
         for prompt in prompts
         for adapter in (None, "a", "b")
     ]
-    alone = []
-    for request in requests:
-        engine.cache.clear()
-        alone.append(ids_of(engine.generate([request])[0]))
-    engine.cache.clear()
-    assert [ids_of(outputs) for outputs in engine.generate(requests)] == alone
-    assert len({tuple(ids) for ids in alone}) == len(requests)
+    expected = alone(engine, requests)
+    assert [ids_of(outputs) for outputs in engine.generate(requests)] == expected
+    assert len({tuple(ids) for ids in expected}) == len(requests)

@@ -178,10 +178,8 @@ def test_copied_pages_continue_alike() -> None:
     np.testing.assert_allclose(after, reference.logits(QWEN, weights, tokens)[-1:], atol=2e-4)
 
 
-@pytest.mark.parametrize("kv", ["float16", "float32"])
-@pytest.mark.parametrize("distance", [-9, 0, 1, 40])
-def test_moved_tokens_are_those_of_the_slow_decoder(kv: str, distance: int) -> None:
-    """Both compute 20 tokens, move 11 of them to another place of other pages, and go on behind them."""
+def after_a_move(distance: int, kv: str) -> list[np.ndarray]:
+    """Logits of the fast and of the slow decoder: both compute 20 tokens, move 11 of them, and go on behind them."""
     weights = random_weights(QWEN)
     fast = make_decoder(QWEN, weights, kv=kv)
     slow = PagedDecoder(QWEN, weights, num_pages=12, page_size=16)
@@ -196,6 +194,14 @@ def test_moved_tokens_are_those_of_the_slow_decoder(kv: str, distance: int) -> N
             decoder.forward(tokens[before % 20], before, np.zeros_like(before), new[None], int32(0))
         decoder.move_tokens(old, new, 9, start, 11)
         results.append(decoder.forward(int32(5), int32(start + 11), int32(0), new[None], int32(0)))
+    return results
+
+
+@pytest.mark.parametrize("kv", ["float16", "float32"])
+@pytest.mark.parametrize("distance", [-9, 0, 1, 40])
+def test_moved_tokens_are_those_of_the_slow_decoder(kv: str, distance: int) -> None:
+    """To another place of other pages."""
+    results = after_a_move(distance, kv)
     np.testing.assert_allclose(results[0], results[1], atol=4e-3 if kv == "float16" else 3e-4)
 
 

@@ -12,6 +12,7 @@ from highrise.core.native import csrc
 from highrise.serve.engine import Engine
 from highrise.serve.request import Request, Sampling
 from highrise.serve.runner import EngineRunner
+from tests.serve.engine_parts import alone, ids_of
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -58,10 +59,6 @@ def ask(engine: Engine, text: str, count: int = 16, **sampling) -> Request:
     return Request(prompt_ids=engine.tokenizer.encode(text), sampling=Sampling(max_tokens=count, **sampling))
 
 
-def ids_of(outputs) -> list[int]:
-    return [token for output in outputs for token in output.ids]
-
-
 def text_of(outputs) -> str:
     return "".join(output.text for output in outputs)
 
@@ -77,22 +74,18 @@ def test_text_is_the_decoding_of_the_ids(engine):
 
 def test_company_and_cached_beginnings_change_nothing(engine):
     requests = [ask(engine, text, seed=index, temperature=index % 2) for index, text in enumerate(PROMPTS)]
-    alone = []
-    for request in requests:
-        engine.cache.clear()
-        alone.append(ids_of(engine.generate([request])[0]))
-    engine.cache.clear()
-    assert [ids_of(outputs) for outputs in engine.generate(requests)] == alone
-    assert [ids_of(outputs) for outputs in engine.generate(requests)] == alone
+    expected = alone(engine, requests)
+    assert [ids_of(outputs) for outputs in engine.generate(requests)] == expected
+    assert [ids_of(outputs) for outputs in engine.generate(requests)] == expected
     assert engine.stats().cached_tokens > 0
 
 
 def test_preemption_changes_nothing(path, engine):
-    alone = [ids_of(engine.generate([ask(engine, text, 24)])[0]) for text in PROMPTS]
+    expected = [ids_of(engine.generate([ask(engine, text, 24)])[0]) for text in PROMPTS]
     tight = Engine.load(path, threads=2, num_pages=7, isa=STEADY)
     results = tight.generate([ask(tight, text, 24) for text in PROMPTS])
     assert tight.stats().num_preemptions > 0
-    assert [ids_of(outputs) for outputs in results] == alone
+    assert [ids_of(outputs) for outputs in results] == expected
 
 
 @pytest.mark.parametrize("weights", ["int8", "int4"])

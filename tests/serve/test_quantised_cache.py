@@ -22,7 +22,7 @@ from tests.reference import attention
 from tests.reference.paged_decoder import PagedDecoder
 from tests.serve.engine_parts import ids_of
 from tests.serve.isas import each_isa
-from tests.serve.test_decoder import QWEN, int32, make_decoder, random_weights, run_whole
+from tests.serve.test_decoder import QWEN, after_a_move, int32, make_decoder, random_weights, run_whole
 from tests.serve.test_http_engine import STEADY
 
 WIDE = DecoderShape(
@@ -110,20 +110,7 @@ def test_rounding_is_within_its_bound(
 
 @pytest.mark.parametrize("distance", [-9, 0, 1, 40])
 def test_moved_tokens_stay_near(distance: int) -> None:
-    weights = random_weights(QWEN)
-    fast = make_decoder(QWEN, weights, kv="int8")
-    slow = PagedDecoder(QWEN, weights, num_pages=12, page_size=16)
-    tokens = np.random.default_rng(9).integers(0, QWEN.vocab_size, 20).astype(np.int32)
-    old, new = int32(3, 4), int32(5, 7, 9, 11)
-    results = []
-    for decoder in (fast, slow):
-        decoder.forward(tokens, np.arange(20, dtype=np.int32), np.zeros(20, np.int32), old[None], int32(19))
-        start = 9 + distance
-        before = np.arange(start, dtype=np.int32)
-        if start:
-            decoder.forward(tokens[before % 20], before, np.zeros_like(before), new[None], int32(0))
-        decoder.move_tokens(old, new, 9, start, 11)
-        results.append(decoder.forward(int32(5), int32(start + 11), int32(0), new[None], int32(0)))
+    results = after_a_move(distance, "int8")
     assert np.abs(results[0] - results[1]).max() < 0.05 * results[1].std()
 
 
