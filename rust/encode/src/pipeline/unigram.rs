@@ -1,7 +1,7 @@
 //! The unigram language model: of all ways to cut a piece into tokens, the one with the highest sum of scores (Kudo 2018).
 //!
-//! Sums are kept in the precision of the tool a file is for: SentencePiece adds in 32 bits, which decides between cuts that
-//! are nearly as good, `tokenizers` in 64.
+//! Sums are kept as the tool keeps them that a file is for, since their last bits decide between cuts that are equally good:
+//! `tokenizers` adds in 64 bits, SentencePiece 0.2.3 in 32, and begins anew from 0 where a sum has become large.
 
 use super::model::{ByteTokens, Cut};
 use super::trie::{Trie, NONE};
@@ -9,6 +9,9 @@ use crate::error::Error;
 
 /// How much worse than the worst token an unknown character is.
 const UNKNOWN_PENALTY: f64 = 10.0;
+
+/// SentencePiece takes a sum beyond it, up or down, for the new 0.
+const LARGE: f64 = 100_000.0;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -49,13 +52,12 @@ impl Unigram {
         unknown: u32,
         bytes: Option<ByteTokens>,
     ) -> Self {
-        let of_normal = || scores.iter().zip(normal).filter(|(_, &normal)| normal).map(|(&score, _)| score as f32);
-        let least = of_normal().fold(f32::MAX, f32::min);
-        let most = of_normal().fold(f32::MIN_POSITIVE, f32::max);
+        let of_normal = scores.iter().zip(normal).filter(|(_, &normal)| normal).map(|(&score, _)| score as f32);
+        let least = of_normal.fold(f32::MAX, f32::min);
         for (id, score) in scores.iter_mut().enumerate() {
             if chosen[id] {
                 // Any cut through a user-defined token is worse than the token.
-                *score = f64::from((f64::from(tokens[id].len() as f32 * most) - 0.1) as f32);
+                *score = f64::from((0.1 * (tokens[id].len() as f64 - 1.0)) as f32);
             }
         }
         let keys = tokens.iter().enumerate().filter(|&(id, _)| normal[id] || chosen[id]);
@@ -73,14 +75,21 @@ impl Unigram {
                 *best = Best { score, start: start as u32, id };
             }
         };
-        let mut at = 0;
+        let (mut at, mut reached) = (0, 0);
         for character in piece.chars() {
             let width = character.len_utf8();
-            let here = best[at].score;
+            let mut here = best[at].score;
+            if self.single && here.abs() > LARGE {
+                for node in best[at..=reached].iter_mut().filter(|node| node.start != NONE) {
+                    node.score = self.add(node.score, -here);
+                }
+                here = 0.0;
+            }
             let mut known = false;
             self.trie.prefixes(&bytes[at..], |length, id| {
                 let sum = self.add(self.scores[id as usize], here);
                 better(&mut best[at + length], sum, at, id);
+                reached = reached.max(at + length);
                 known |= length == width;
             });
             if !known {
@@ -88,6 +97,7 @@ impl Unigram {
                     return Err(Error::NoUnknown(character));
                 }
                 better(&mut best[at + width], self.add(self.unknown_score, here), at, self.unknown);
+                reached = reached.max(at + width);
             }
             at += width;
         }
