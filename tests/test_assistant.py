@@ -92,6 +92,7 @@ def test_up_check_answers_three_questions(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     for heading in ("1. ghost text", "2. chat", "3. search"):
         assert heading in finished.stdout
+    assert "\x1b" not in finished.stdout, "colour codes belong on a terminal only"
 
 
 def test_a_second_up_on_the_same_folder_is_refused(repository: Path) -> None:

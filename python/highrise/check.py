@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -57,7 +58,8 @@ def _check_completion(base: str, model: str, infill: bool) -> None:
         body["suffix"] = SUFFIX
     answer = json.loads(_post(base, "/v1/completions", body).read())
     text = answer["choices"][0]["text"]
-    print(f"\n1. ghost text, {time.monotonic() - started:.2f} s\n{PREFIX}\033[2m{text}\033[0m{SUFFIX}")
+    dim, plain = ("\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    print(f"\n1. ghost text, {time.monotonic() - started:.2f} s\n{PREFIX}{dim}{text}{plain}{SUFFIX}")
     if not text.strip():
         raise HighriseError("the ghost text is empty")
 
