@@ -50,7 +50,7 @@ lint: build  ## ruff, mypy, stubs, rustfmt, clippy, clang-format: warnings are e
 	$(BIN)/ruff check python tests bench
 	$(BIN)/ruff format --check python tests bench
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest highrise._native --ignore-missing-stub --concise
+	$(BIN)/python scripts/stubtest.py
 	cargo fmt --check
 	PYO3_PYTHON=$(CURDIR)/$(BIN)/python cargo clippy --release --workspace --all-targets --quiet -- -D warnings
 	$(if $(CPP),$(BIN)/clang-format --dry-run --Werror $(CPP))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import util as importlib_util
 from importlib.machinery import ExtensionFileLoader
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from highrise.core.errors import HighriseError
 
@@ -34,5 +35,9 @@ def _open_csrc(path: str) -> ModuleType:
     return module
 
 
-rust: ModuleType = _open_rust()
-csrc: ModuleType = _open_csrc(str(rust.__file__))
+if TYPE_CHECKING:
+    from highrise import _csrc as csrc
+    from highrise import _native as rust
+else:
+    rust = _open_rust()
+    csrc = _open_csrc(str(rust.__file__))
