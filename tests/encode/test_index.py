@@ -314,7 +314,14 @@ def _data_folder(folder: Path) -> Path:
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     data, out = _data_folder(tmp_path / "data"), tmp_path / ".highrise" / "team" / "index"
     assert build_index(IndexConfig(budget="0 s"), data, tmp_path / "plain")["chunks"] == 5
-    common = {"data": str(data), "out": str(out), "budget": "0 s", "embedder": "minilm-l6", "threads": 1}
+    common = {
+        "data": str(data),
+        "out": str(out),
+        "budget": "0 s",
+        "embedder": "minilm-l6",
+        "threads": 1,
+        "store": "faiss",
+    }
     assert run_index(argparse.Namespace(**common, json=True)) == 0
     assert json.loads(capsys.readouterr().out)["reused"] is False
     assert run_index(argparse.Namespace(**common, json=False)) == 0

@@ -19,6 +19,12 @@ COMMANDS: tuple[Command, ...] = (
             ),
             Argument(names=("--budget",), help='time for embeddings, "0 s" for none', metavar="TIME", default="60 s"),
             Argument(names=("--embedder",), help="catalogue name or model folder", metavar="NAME", default="minilm-l6"),
+            Argument(
+                names=("--store",),
+                help='"faiss", or where vectors go: postgresql://HOST/DB?table=T, milvus://, pinecone://, azure-search://',
+                metavar="URL",
+                default="faiss",
+            ),
             Argument(names=("--threads",), help="threads while building; all cores when absent", type=int, metavar="N"),
             Argument(names=("--json",), help="print the counts as JSON", flag=True),
         ),

@@ -2,12 +2,14 @@
 
 The fusion is by rank alone (reciprocal rank fusion; Cormack, Clarke and Büttcher 2009): BM25 and cosine have no common
 scale. A chunk that the time budget left without a vector keeps its rank by words in both. Without the embedder's
-weights, or without vectors, words alone decide. Knows nothing of how an index is built.
+weights, without vectors, or while the store that keeps them does not answer, words alone decide. Knows nothing of how
+an index is built.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -18,12 +20,12 @@ import numpy.typing as npt
 
 from highrise.core.catalogue import locate
 from highrise.core.errors import HighriseError, InputError
-from highrise.encode.adapters.faiss import FaissIndex
 from highrise.encode.chunk_store import ChunkStore
 from highrise.encode.index_build import INFO_FILE, IndexInfo, build_index
 from highrise.encode.index_config import IndexConfig
 from highrise.encode.lexical import LexicalIndex
 from highrise.encode.minilm import Embedder, MiniLm
+from highrise.encode.nearest import Nearest, open_nearest
 
 __all__ = ["Hit", "IndexConfig", "Mode", "SearchIndex", "build_index"]
 
@@ -32,6 +34,8 @@ Mode = Literal["fused", "lexical", "vector"]
 _RANK_CONSTANT = 10
 """Of 5, 10, 20 and the usual 60 the one with the best mean reciprocal rank (docs/log/encode-search.md)."""
 _CANDIDATES = 100
+_TRY_AGAIN_SECONDS = 30.0
+"""How long a store, or a model, that could not be used is left alone."""
 _NONE: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
 
@@ -65,7 +69,7 @@ class SearchIndex:
             raise InputError(f"{folder / INFO_FILE} is damaged ({error}); build the index again") from error
         self.folder = folder
         self.note = ""
-        """Why a search uses words alone although there are vectors; empty otherwise."""
+        """Why the last search used words alone although there are vectors; empty otherwise."""
         self._store = ChunkStore(folder / "chunks")
         self._lexical = LexicalIndex(folder / "lexical", len(self._store))
         self._languages = np.array([record.language for record in self._store.records])
@@ -73,12 +77,20 @@ class SearchIndex:
         self._embedded = np.zeros(len(self._store), bool)
         self._lock = threading.Lock()
         self._embedder = embedder
-        self._vectors: tuple[FaissIndex, npt.NDArray[np.int64]] | None = None
+        self._vectors: Nearest | None = None
+        self._try_again = 0.0
 
     @classmethod
     def open(cls, folder: Path, *, embedder: Embedder | None = None) -> SearchIndex:
         """Open an index folder. Vectors and embedder are opened by the first search that needs them."""
         return cls(folder, embedder=embedder)
+
+    def close(self) -> None:
+        """Let go of the connection to a store; a later search opens it again."""
+        with self._lock:
+            if self._vectors is not None:
+                self._vectors.close()
+                self._vectors = None
 
     def __len__(self) -> int:
         return len(self._store)
@@ -104,10 +116,11 @@ class SearchIndex:
             raise InputError("the query is empty; write what to search for")
         if not len(self._store):
             return []
+        languages = None if languages is None else sorted({language.lower() for language in languages})
         allowed = self._allowed(languages, own)
         breadth = max(_CANDIDATES, limit)
         by_words = _NONE if mode == "vector" else _top(self._lexical.scores(query), breadth, allowed)
-        by_meaning = None if mode == "lexical" else self._nearest(query, breadth, allowed)
+        by_meaning = None if mode == "lexical" else self._nearest(query, breadth, languages, own, allowed)
         if by_meaning is None and mode == "vector":
             raise InputError(self.note or f"the index {self.folder} has no vectors; search it by words")
         scores: dict[int, float] = {}
@@ -119,41 +132,60 @@ class SearchIndex:
         best = sorted(scores, key=lambda number: (-scores[number], number))[:limit]
         return [self._hit(number, scores[number]) for number in best]
 
-    def _allowed(self, languages: Iterable[str] | None, own: bool | None) -> npt.NDArray[np.bool_] | None:
+    def _allowed(self, languages: list[str] | None, own: bool | None) -> npt.NDArray[np.bool_] | None:
         if languages is None and own is None:
             return None
         result = np.ones(len(self._store), bool)
         if languages is not None:
-            result &= np.isin(self._languages, [language.lower() for language in languages])
+            result &= np.isin(self._languages, languages)
         if own is not None:
             result &= self._own == own
         return result
 
-    def _nearest(self, query: str, limit: int, allowed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64] | None:
+    def _nearest(
+        self,
+        query: str,
+        limit: int,
+        languages: list[str] | None,
+        own: bool | None,
+        allowed: npt.NDArray[np.bool_] | None,
+    ) -> npt.NDArray[np.int64] | None:
         """Chunk numbers by cosine, or None when there are no vectors to compare with."""
-        opened = self._open_vectors()
-        if opened is None or self._embedder is None:
+        vectors = self._open_vectors()
+        if vectors is None or self._embedder is None:
             return None
-        vectors, chunk_of_row = opened
         query_vector = self._embedder.embed([query])[0]
-        rows = vectors.search(query_vector, limit, allowed=None if allowed is None else allowed[chunk_of_row])
-        return chunk_of_row[rows]
+        try:
+            found = vectors.find(query_vector, limit, languages=languages, own=own, allowed=allowed)
+        except HighriseError as error:
+            with self._lock:
+                self._leave_alone(error)
+            return None
+        self.note = ""
+        return found
 
-    def _open_vectors(self) -> tuple[FaissIndex, npt.NDArray[np.int64]] | None:
+    def _open_vectors(self) -> Nearest | None:
         if not self.info.num_vectors:
             return None
         with self._lock:
-            if self._vectors is None and not self.note:
+            if time.monotonic() < self._try_again:
+                return None
+            if self._vectors is None:
                 try:
                     if self._embedder is None:
                         folder = locate(self.info.embedder)
                         self._embedder = MiniLm.load(folder, name=self.info.embedder, max_tokens=self.info.max_tokens)
-                    chunk_of_row = np.load(self.folder / "vectors" / "chunks.npy")
-                    self._embedded[chunk_of_row] = True
-                    self._vectors = FaissIndex(self.folder / "vectors" / "index.faiss"), chunk_of_row
+                    self._vectors = open_nearest(
+                        self.folder / "vectors", self.info.store, dimension=self._embedder.dimension
+                    )
+                    self._embedded[self._vectors.chunks] = True
                 except HighriseError as error:
-                    self.note = f"searched by words alone: {error}"
+                    self._leave_alone(error)
             return self._vectors
+
+    def _leave_alone(self, error: HighriseError) -> None:
+        self.note = f"searched by words alone: {error}"
+        self._try_again = time.monotonic() + _TRY_AGAIN_SECONDS
 
     def _hit(self, number: int, score: float) -> Hit:
         record = self._store.records[number]

@@ -1,4 +1,4 @@
-"""Floor 3, building an index: documents to chunks, words and vectors in one folder.
+"""Floor 3, building an index: documents to chunks, words and vectors in one folder, or vectors in a store outside.
 
 The folder is a stage of the assistant: what a killed build left in it is used again. Knows nothing of queries.
 """
@@ -25,7 +25,10 @@ from highrise.encode.chunk import Chunk, chunk_document
 from highrise.encode.chunk_store import ChunkRecord, ChunkStore, write_chunks
 from highrise.encode.index_config import IndexConfig
 from highrise.encode.lexical import write_lexical
-from highrise.encode.minilm import Embedder, MiniLm
+from highrise.encode.minilm import Embedder, Floats, MiniLm
+from highrise.encode.nearest import write_row_ids
+from highrise.encode.store import EMBEDDED, StoredRow, open_store, read_place
+from highrise.encode.store_rows import bring_up_to_date, row_of
 from highrise.encode.vectors import Vectors, embed_within_budget, key_of, read_vectors, write_vectors
 
 __all__ = ["INFO_FILE", "IndexInfo", "build_from_documents", "build_index", "passage"]
@@ -45,6 +48,8 @@ class IndexInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int
     weights: str
     """Fingerprint of the embedder: vectors of another are not mixed in."""
+    store: str = EMBEDDED
+    """Where queries find the vectors: inside the folder, or the address of a store."""
 
 
 def build_index(
@@ -116,23 +121,58 @@ def build_from_documents(
         write_vectors(out / "vectors", vectors)
         with atomic_write(out / "vectors" / "chunks.npy") as file:
             np.save(file, np.array(chunk_of_row, np.int64))
-        counts["vector_index"] = write_faiss(
-            out / "vectors" / "index.faiss",
-            vectors.values[row_of_chunk],
-            flat_up_to=config.flat_vectors,
-            threads=threads,
-        )
+        values = vectors.values[row_of_chunk]
+        if config.store == EMBEDDED:
+            counts["vector_index"] = write_faiss(
+                out / "vectors" / "index.faiss",
+                values,
+                flat_up_to=config.flat_vectors,
+                graph_up_to=config.graph_vectors,
+                threads=threads,
+            )
+        else:
+            rows = [row_of(store.records[number], keys[number], weights) for number in chunk_of_row]
+            write_row_ids(out / "vectors", [row.id for row in rows])
+            counts |= _send(config, rows, values, known=_is_store_of(previous, config.store))
     info = IndexInfo(
         num_chunks=len(store),
         num_vectors=len(chunk_of_row),
         embedder=config.embedder if chunk_of_row else "",
         max_tokens=config.max_tokens,
         weights=weights,
+        store=config.store,
     )
     with atomic_write(out / INFO_FILE) as file:
         file.write(msgspec.json.format(msgspec.json.encode(info), indent=2))
     shutil.rmtree(out / "blocks", ignore_errors=True)
     return counts
+
+
+def _send(config: IndexConfig, rows: list[StoredRow], values: Floats, *, known: bool) -> Counts:
+    """Bring the configured store to hold `rows`."""
+    place = read_place(config.store)
+    store = open_store(config.store, dimension=values.shape[1], create=True)
+    try:
+        with Progress(f"sending to {place.kind}", unit="rows") as sending:
+            exchange = bring_up_to_date(store, rows, values, known=known, advance=sending.advance)
+    finally:
+        store.close()
+    return {
+        "vector_index": place.kind,
+        "sent": exchange.num_sent,
+        "removed": exchange.num_removed,
+        "unchanged": exchange.num_kept,
+    }
+
+
+def _is_store_of(previous: Path | None, store: str) -> bool:
+    """Whether an older index kept its vectors in `store` too."""
+    if previous is None:
+        return False
+    try:
+        return msgspec.json.decode((previous / INFO_FILE).read_bytes(), type=IndexInfo).store == store
+    except (OSError, msgspec.MsgspecError):
+        return False
 
 
 def passage(record: ChunkRecord, text: str) -> str:

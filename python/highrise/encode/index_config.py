@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from highrise.core.config import Config, parse_duration
 from highrise.core.errors import ConfigError
+from highrise.encode.store import EMBEDDED, read_place
 
 __all__ = ["IndexConfig"]
 
@@ -22,6 +23,12 @@ class IndexConfig(Config, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """A definition of at most so many lines stays one chunk."""
     flat_vectors: int = 20_000
     """Up to so many vectors the search looks at every one; above, at an HNSW graph."""
+    graph_vectors: int = 500_000
+    """Up to so many vectors there is a graph; above, lists of product-quantised codes, which are built much faster."""
+    store: str = EMBEDDED
+    """Where vectors lie: "faiss" in the index folder, or the address of pgvector, Milvus, Pinecone or Azure AI Search
+    (docs/floors/3-encode-search.md). Keys and passwords come from environment variables only.
+    """
     threads: int | None = None
     """Threads while the index is built; every core of the process when absent."""
 
@@ -31,10 +38,13 @@ class IndexConfig(Config, frozen=True, forbid_unknown_fields=True, kw_only=True)
             ("max_tokens", self.max_tokens, 3),
             ("chunk_lines", self.chunk_lines, 1),
             ("flat_vectors", self.flat_vectors, 0),
+            ("graph_vectors", self.graph_vectors, 0),
             ("threads", 1 if self.threads is None else self.threads, 1),
         ):
             if value < least:
                 raise ConfigError(f"index.{name} is {value}; it must be at least {least}")
+        if self.store != EMBEDDED:
+            read_place(self.store)
 
     @property
     def budget_seconds(self) -> float:

@@ -21,7 +21,9 @@ _SHOWN_LINES = 6
 def run_index(arguments: argparse.Namespace) -> int:
     """Build an index as a stage: an unchanged one is not built again, a killed one goes on."""
     data, out = Path(arguments.data), Path(arguments.out)
-    config = IndexConfig(budget=arguments.budget, embedder=arguments.embedder, threads=arguments.threads)
+    config = IndexConfig(
+        budget=arguments.budget, embedder=arguments.embedder, threads=arguments.threads, store=arguments.store
+    )
     inputs = {"data": read_manifest(data).fingerprint}
     manifest, reused = build_stage(
         out,
@@ -39,6 +41,8 @@ def run_index(arguments: argparse.Namespace) -> int:
         f"  {counts['embedded']} embedded ({counts['vector_index']}, {counts['reused_vectors']} taken over), "
         f"{counts['lexical_only']} found by words alone ({counts['lexical_only_own']} of them your own)"
     )
+    if "sent" in counts:
+        print(f"  {counts['sent']} rows sent, {counts['removed']} removed, {counts['unchanged']} were there")
     print("  nothing had changed" if reused else f"  {manifest.seconds:.1f} s")
     return 0
 
@@ -53,13 +57,16 @@ def run_search(arguments: argparse.Namespace) -> int:
         raise InputError(
             f"the index {folder} has no {', '.join(unknown)}; it has {', '.join(index.languages) or 'nothing'}"
         )
-    hits = index.search(
-        arguments.query,
-        limit=arguments.limit,
-        languages=languages,
-        own=True if arguments.own else None,
-        mode=arguments.mode,
-    )
+    try:
+        hits = index.search(
+            arguments.query,
+            limit=arguments.limit,
+            languages=languages,
+            own=True if arguments.own else None,
+            mode=arguments.mode,
+        )
+    finally:
+        index.close()
     if index.note:
         print(f"highrise: {index.note}", file=sys.stderr)
     if arguments.json:
