@@ -44,6 +44,22 @@ def test_the_graph_finds_nearly_all(tmp_path: Path) -> None:
     assert recall(tmp_path / "i", values, values[::100], allowed=half) >= 0.9
 
 
+def test_the_lists_find_nearly_all(tmp_path: Path) -> None:
+    values = clustered(3000, dimension=64)
+    assert write_faiss(tmp_path / "i", values, flat_up_to=0, graph_up_to=2999, threads=1) == "ivf-pq"
+    half = np.arange(3000) % 2 == 0
+    assert recall(tmp_path / "i", values, values[::100]) >= 0.95
+    assert recall(tmp_path / "i", values, values[::100], allowed=half) >= 0.9
+    few = np.arange(3000) == 17
+    assert FaissIndex(tmp_path / "i").search(values[17], 10, allowed=few).tolist() == [17]
+
+
+def test_lists_of_few_vectors_of_an_odd_dimension(tmp_path: Path) -> None:
+    values = clustered(40, dimension=6)
+    assert write_faiss(tmp_path / "i", values, flat_up_to=0, graph_up_to=0, threads=1) == "ivf-pq"
+    assert FaissIndex(tmp_path / "i").search(values[3], 1).tolist() == [3]
+
+
 @pytest.mark.slow
 def test_the_graph_finds_nearly_all_of_many(tmp_path: Path) -> None:
     values = clustered(40_000, dimension=384)
