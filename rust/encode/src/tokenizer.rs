@@ -156,7 +156,15 @@ impl Tokenizer {
         allowed: Allowed<'_>,
         threads: usize,
     ) -> Result<(Vec<u32>, Vec<i64>), Error> {
-        encode_batch(texts, threads, |text, ids| self.encode(text, allowed, ids))
+        encode_batch(texts, threads, |texts, ids, ends| {
+            self.with_worker(|worker| {
+                for text in texts {
+                    self.encode_in(worker, text, allowed, usize::MAX, ids)?;
+                    ends.push(ids.len());
+                }
+                Ok(())
+            })
+        })
     }
 
     /// The bytes of some ids.

@@ -188,7 +188,13 @@ impl Pipeline {
 
     /// All ids one after another, and where each text starts (one more than there are texts).
     pub fn encode_batch(&self, texts: &[&str], choice: &Choice, threads: usize) -> Result<(Vec<u32>, Vec<i64>), Error> {
-        encode_batch(texts, threads, |text, ids| self.encode(text, choice, usize::MAX, ids, None))
+        encode_batch(texts, threads, |texts, ids, ends| {
+            for text in texts {
+                self.encode(text, choice, usize::MAX, ids, None)?;
+                ends.push(ids.len());
+            }
+            Ok(())
+        })
     }
 
     /// Appends the ids of `text` to `ids`, and to `offsets` the bytes of `text` that each stands for; ends early once there
