@@ -112,25 +112,29 @@ fn with_wide(text: &[u8], at: usize, found: &Masks, length: u32, cased: bool, cl
     block
 }
 
-/// Where the pieces of the block at `at` start, besides the one at its first byte: bit i for byte `at + i`. Zero when
-/// nothing is certain. `contraction` gives the length of one at a place, or 0.
+/// Where the pieces of the block at `at` start, besides the one at its first byte: bit i for byte `at + i`. The end of the text
+/// counts as a start where it ends a piece for certain. Zero when nothing is certain. The text is `buffer[..end]`; what
+/// stands behind it may be anything, and is not looked at. `contraction` gives the length of one at a place, or 0.
 #[inline(always)]
 pub(crate) fn starts<B: Bytes>(
-    text: &[u8],
+    buffer: &[u8],
+    end: usize,
     at: usize,
     rules: &Rules,
     classes: &Classes,
     contraction: impl Fn(usize) -> usize,
 ) -> u64 {
     let cased = rules.words == Words::Cased;
-    let (found, length) = match text[at..].first_chunk::<BLOCK>() {
-        Some(block) => (B::masks(block, classes, cased), BLOCK as u32),
+    let (text, rest) = (&buffer[..end], end - at);
+    let found = match buffer[at..].first_chunk::<BLOCK>() {
+        Some(block) => B::masks(block, classes, cased),
         None => {
             let mut block = [0; BLOCK];
-            block[..text.len() - at].copy_from_slice(&text[at..]);
-            (B::masks(&block, classes, cased), (text.len() - at) as u32)
+            block[..rest].copy_from_slice(&text[at..]);
+            B::masks(&block, classes, cased)
         }
     };
+    let length = rest.min(BLOCK) as u32;
     let block = if found.high == 0 {
         Block { letter: found.letter, upper: found.upper, tail: 0, length }
     } else {
@@ -238,6 +242,10 @@ pub(crate) fn starts<B: Bytes>(
             starts &= !if cased { inside } else { inside & (inside << 1) };
             starts |= letter & (1 << last_end);
         }
+    }
+    // Nothing is hidden where the text ends.
+    if certain == known && block.length as usize == rest && rest < BLOCK {
+        return starts & !1 | 1 << rest;
     }
     starts & certain & !1
 }

@@ -4,9 +4,13 @@
 //! The patterns are regular expressions with backtracking; each branch below says which alternative it is and why the
 //! first match of the expression ends there.
 
+use std::ops::Range;
+
 use crate::blocks;
 #[cfg(target_arch = "x86_64")]
 use crate::masks::Avx2;
+#[cfg(target_arch = "aarch64")]
+use crate::masks::Neon;
 use crate::masks::{Bytes, Portable};
 use crate::unicode::{classes, Classes, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
 
@@ -118,14 +122,20 @@ impl Scheme {
 
     /// The same on a path of one's choice, as far as the processor has it; every path gives the same pieces.
     pub fn split_on(self, path: Path, text: &str, start: usize, ends: &mut [usize]) -> usize {
+        self.split_inside(path, text, start..text.len(), ends)
+    }
+
+    /// The same for the text that ends at `range.end`, whatever stands behind it: with 64 bytes there the end of a text is no
+    /// slower than its middle.
+    pub fn split_inside(self, path: Path, text: &str, range: Range<usize>, ends: &mut [usize]) -> usize {
         assert!(ends.len() >= ROOM, "room for {} pieces is too little, {ROOM} are needed", ends.len());
         match self {
-            Scheme::Gpt2 => split_by_path::<0>(path, text, start, ends),
-            Scheme::Smollm => split_by_path::<1>(path, text, start, ends),
-            Scheme::Cl100k => split_by_path::<2>(path, text, start, ends),
-            Scheme::Llama3 => split_by_path::<3>(path, text, start, ends),
-            Scheme::Qwen2 => split_by_path::<4>(path, text, start, ends),
-            Scheme::O200k => split_by_path::<5>(path, text, start, ends),
+            Scheme::Gpt2 => split_by_path::<0>(path, text, range, ends),
+            Scheme::Smollm => split_by_path::<1>(path, text, range, ends),
+            Scheme::Cl100k => split_by_path::<2>(path, text, range, ends),
+            Scheme::Llama3 => split_by_path::<3>(path, text, range, ends),
+            Scheme::Qwen2 => split_by_path::<4>(path, text, range, ends),
+            Scheme::O200k => split_by_path::<5>(path, text, range, ends),
         }
     }
 }
@@ -135,6 +145,8 @@ impl Scheme {
 pub enum Path {
     /// By blocks of 64 bytes, with AVX2.
     Avx2,
+    /// By blocks of 64 bytes, with NEON.
+    Neon,
     /// By blocks of 64 bytes, on any processor.
     Portable,
     /// Character by character.
@@ -143,12 +155,13 @@ pub enum Path {
 
 impl Path {
     /// The names that [`Path::from_name`] knows.
-    pub const NAMES: [&'static str; 3] = ["avx2", "portable", "scanner"];
+    pub const NAMES: [&'static str; 4] = ["avx2", "neon", "portable", "scanner"];
 
     /// The path of a name.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "avx2" => Path::Avx2,
+            "neon" => Path::Neon,
             "portable" => Path::Portable,
             "scanner" => Path::Scanner,
             _ => return None,
@@ -169,6 +182,8 @@ impl Path {
             }
             #[cfg(not(target_arch = "x86_64"))]
             Path::Avx2 => false,
+            // No processor of that kind is without it.
+            Path::Neon => cfg!(target_arch = "aarch64"),
             Path::Portable | Path::Scanner => true,
         }
     }
@@ -178,6 +193,8 @@ impl Path {
     pub fn best() -> Self {
         if Path::Avx2.is_here() {
             Path::Avx2
+        } else if Path::Neon.is_here() {
+            Path::Neon
         } else {
             Path::Portable
         }
@@ -192,34 +209,42 @@ const STEP: usize = 8;
 /// The least number of pieces that there must be room for: those of a block, and what is written behind them.
 pub const ROOM: usize = blocks::BLOCK + STEP;
 
-fn split_by_path<const SCHEME: usize>(path: Path, text: &str, start: usize, ends: &mut [usize]) -> usize {
+fn split_by_path<const SCHEME: usize>(path: Path, text: &str, range: Range<usize>, ends: &mut [usize]) -> usize {
     match path {
         #[cfg(target_arch = "x86_64")]
         Path::Avx2 if path.is_here() => {
             // SAFETY: the processor has what the function is compiled for.
-            unsafe { split_avx2::<SCHEME>(text, start, ends) }
+            unsafe { split_avx2::<SCHEME>(text, range, ends) }
         }
-        Path::Avx2 | Path::Portable => split_by::<SCHEME, Portable, true>(text, start, ends),
-        Path::Scanner => split_by::<SCHEME, Portable, false>(text, start, ends),
+        #[cfg(target_arch = "aarch64")]
+        Path::Neon => split_by::<SCHEME, Neon, true>(text, range, ends),
+        #[cfg(not(target_arch = "aarch64"))]
+        Path::Neon => split_by::<SCHEME, Portable, true>(text, range, ends),
+        Path::Avx2 | Path::Portable => split_by::<SCHEME, Portable, true>(text, range, ends),
+        Path::Scanner => split_by::<SCHEME, Portable, false>(text, range, ends),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn split_avx2<const SCHEME: usize>(text: &str, start: usize, ends: &mut [usize]) -> usize {
-    split_by::<SCHEME, Avx2, true>(text, start, ends)
+fn split_avx2<const SCHEME: usize>(text: &str, range: Range<usize>, ends: &mut [usize]) -> usize {
+    split_by::<SCHEME, Avx2, true>(text, range, ends)
 }
 
 #[inline(always)]
-fn split_by<const SCHEME: usize, B: Bytes, const BLOCKS: bool>(text: &str, start: usize, ends: &mut [usize]) -> usize {
+fn split_by<const SCHEME: usize, B: Bytes, const BLOCKS: bool>(
+    text: &str,
+    range: Range<usize>,
+    ends: &mut [usize],
+) -> usize {
     let classes = classes();
-    let scanner = Scanner { text: text.as_bytes(), classes };
+    let scanner = Scanner { text: &text.as_bytes()[..range.end], classes };
     let rules = &TABLE[SCHEME];
-    let (mut at, mut count) = (start, 0);
-    while at < text.len() && count + ROOM <= ends.len() {
+    let (mut at, mut count) = (range.start, 0);
+    while at < range.end && count + ROOM <= ends.len() {
         if BLOCKS {
             let contraction = |place| scanner.contraction(place, rules.contractions_any_case);
-            let mut starts = blocks::starts::<B>(scanner.text, at, rules, classes, contraction);
+            let mut starts = blocks::starts::<B>(text.as_bytes(), range.end, at, rules, classes, contraction);
             if starts != 0 {
                 let found = starts.count_ones() as usize;
                 let base = at;

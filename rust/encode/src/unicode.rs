@@ -128,7 +128,7 @@ impl Classes {
     }
 
     /// See the field.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     #[inline(always)]
     pub(crate) fn letters_only_table(&self, cased: bool) -> &[u8; 16] {
         &self.letters_only[usize::from(cased)]
