@@ -30,6 +30,7 @@ def test_columns_give_the_ids_of_lists(batch: list[str], start: int) -> None:
     tokenizer = made("qwen2")
     expected = [tokenizer.encode(text) for text in batch]
     for column in (
+        tuple(batch),
         [text.encode() for text in batch],
         pa.array(batch, pa.string()),
         pa.chunked_array([pa.array(batch[:start], pa.large_string()), pa.array(batch[start:], pa.large_string())]),

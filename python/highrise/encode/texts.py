@@ -45,7 +45,8 @@ def as_batch(texts: Any) -> FlatTexts | Iterable[str | bytes]:
         return _from_arrow(texts)
     if not isinstance(texts, Iterable):
         raise InputError(f"a batch is a list of texts, not a value of type {type(texts).__name__}")
-    iterable: Iterable[str | bytes] = texts
+    # A tuple is flat arrays to those who call.
+    iterable: Iterable[str | bytes] = list(texts) if isinstance(texts, tuple) else texts
     return iterable
 
 
