@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import tokenizers
 from hypothesis import given, settings
@@ -14,6 +17,7 @@ from highrise.core.config import convert
 from highrise.core.errors import ConfigError, InputError
 from highrise.encode import Tokenizer
 from highrise.encode.config import TokenizerConfig
+from highrise.encode.train import batches, flat_batches
 from tests.encode.vocabularies import SCHEMES, corpus
 from tests.reference import bpe
 
@@ -61,6 +65,27 @@ def test_threads_and_the_order_of_texts_change_nothing() -> None:
     first = Tokenizer.train(texts, vocabulary=1000, threads=1).to_json()
     assert Tokenizer.train(reversed(texts), vocabulary=1000, threads=4).to_json() == first
     assert Tokenizer.train(iter(["".join(texts[:0]), *texts]), vocabulary=1000, threads=2).to_json() == first
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    texts=st.lists(st.text(st.sampled_from("ab c\n1é中"), max_size=40), min_size=1, max_size=60).filter(any),
+    size=st.integers(1, 200),
+)
+def test_texts_of_every_kind_are_the_same(texts: list[str], size: int) -> None:
+    expected = Tokenizer.train(texts, vocabulary=300)
+    content = [text.encode() for text in texts]
+    flat = np.frombuffer(b"".join(content), np.uint8), np.cumsum([0, *map(len, content)])
+    for same in (tuple(texts), iter(texts), content, pa.array(texts, pa.string()), np.array(texts, dtype=object), flat):
+        assert Tokenizer.train(same, vocabulary=300) == expected
+    assert [text for batch in batches(texts, size) for text in batch] == texts
+    parts = [part for _, offsets in flat_batches(flat, size) for part in itertools.pairwise(offsets)]
+    assert parts == list(itertools.pairwise(flat[1]))
+
+
+def test_lone_surrogates_are_replaced() -> None:
+    broken = Tokenizer.train(["a\ud800a a\ud800a", b"a a"], vocabulary=300)
+    assert broken == Tokenizer.train(["a\ufffda a\ufffda", "a a"], vocabulary=300)
 
 
 def test_a_short_text_gives_a_smaller_vocabulary() -> None:

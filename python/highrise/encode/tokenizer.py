@@ -141,7 +141,7 @@ class Tokenizer:
     @classmethod
     def train(
         cls,
-        texts: Iterable[str],
+        texts: Texts | Iterable[str],
         *,
         vocabulary: int,
         pattern: str = "qwen2",

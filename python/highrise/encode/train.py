@@ -5,11 +5,13 @@ Memory grows with the number of different words, not with the text. Knows nothin
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from highrise.core.errors import InputError
 from highrise.core.files import atomic_write
@@ -18,16 +20,17 @@ from highrise.core.progress import Progress
 from highrise.encode.config import TokenizerConfig
 from highrise.encode.formats import Special, VocabularyFile
 from highrise.encode.prompt_template import CHATML
-from highrise.encode.texts import without_surrogates
+from highrise.encode.texts import FlatTexts, Texts, as_batch, without_surrogates
 from highrise.encode.tokenizer import Tokenizer
 
 __all__ = ["build_tokenizer", "train_tokenizer", "write_tokenizer_folder"]
 
 _BATCH_CHARACTERS = 4 << 20
+_Text = TypeVar("_Text", bound=str | bytes)
 
 
 def train_tokenizer(
-    texts: Iterable[str],
+    texts: Texts | Iterable[str],
     *,
     vocabulary: int,
     pattern: str,
@@ -38,13 +41,22 @@ def train_tokenizer(
 ) -> Tokenizer:
     """Learn a vocabulary; it is smaller than asked for when the texts hold no more pairs that occur `min_count` times.
 
-    Special tokens have the first ids, in the order given; text in the corpus that spells one is plain text.
+    Texts are an iterable of str or bytes, which need not fit the memory, or whatever `encode_batch` takes. Special
+    tokens have the first ids, in the order given; text in the corpus that spells one is plain text.
     """
     trainer: Any = rust.BytePairTrainer(pattern)
-    for batch in batches(texts, _BATCH_CHARACTERS * threads):
-        trainer.add([text if text.isascii() else without_surrogates(text) for text in batch], threads)
-        if progress is not None:
-            progress.advance(trainer.size()[1] - progress.done)
+    given = as_batch(texts)
+    if isinstance(given, tuple):
+        for data, offsets in flat_batches(given, _BATCH_CHARACTERS * threads):
+            trainer.add_flat(data, offsets, threads)
+            _advance(progress, trainer)
+    else:
+        for batch in batches(given, _BATCH_CHARACTERS * threads):
+            try:
+                trainer.add(batch, threads)
+            except UnicodeEncodeError:
+                trainer.add([without_surrogates(text) if isinstance(text, str) else text for text in batch], threads)
+            _advance(progress, trainer)
     if not trainer.size()[1]:
         raise InputError("there is no text to train a vocabulary on")
     tokens, merges = trainer.train(vocabulary, len(special), min_count)
@@ -52,18 +64,37 @@ def train_tokenizer(
     return Tokenizer(VocabularyFile(scheme=pattern, specials=specials, tokens=tokens, merges=merges))
 
 
-def batches(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
+def _advance(progress: Progress | None, trainer: Any) -> None:
+    if progress is not None:
+        progress.advance(trainer.size()[1] - progress.done)
+
+
+def batches(texts: Iterable[_Text], size: int) -> Iterator[list[_Text]]:
     """Lists of texts of about so many characters each."""
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= characters:
+    rest = iter(texts)
+    batch: list[_Text] = []
+    taken, number = 0, 1
+    # Short texts are taken by the hundred: one by one would take longer than counting what is in them.
+    while some := list(itertools.islice(rest, number)):
+        batch += some
+        taken += sum(map(len, some))
+        if taken >= size:
             yield batch
-            batch, size = [], 0
+            batch, taken, number = [], 0, 1
+        else:
+            number = max(1, min(2 * number, (size - taken) * len(batch) // (2 * taken + 1)))
     if batch:
         yield batch
+
+
+def flat_batches(texts: FlatTexts, size: int) -> Iterator[FlatTexts]:
+    """The same of texts in one array: parts of about so many bytes, the array itself with parts of the offsets."""
+    data, offsets = texts
+    first, last = 0, len(offsets) - 1
+    while first < last:
+        end = min(max(int(np.searchsorted(offsets, offsets[first] + size)), first + 1), last)
+        yield data, offsets[first : end + 1]
+        first = end
 
 
 def write_tokenizer_folder(tokenizer: Tokenizer, folder: Path, *, chat_template: str | None = None) -> None:

@@ -39,33 +39,9 @@ impl Key {
     /// Of no piece.
     pub(crate) const NONE: Key = Key { bits: 0, place: 0 };
 
-    #[inline(never)]
-    fn long(piece: &[u8]) -> u128 {
-        if piece.len() > LONGEST {
-            return 0;
-        }
-        let mut state = [piece.len() as u64, 0x9e37_79b9_7f4a_7c15];
-        let mut add = |half: &[u8; 16]| {
-            let bits = u128::from_le_bytes(*half);
-            state = [fold(state[0] ^ bits as u64), fold(state[1] ^ (bits >> 64) as u64 ^ state[0])];
-        };
-        let mut halves = piece.chunks_exact(16);
-        halves.by_ref().for_each(|half| {
-            let mut word = [0; 16];
-            word.copy_from_slice(half);
-            add(&word);
-        });
-        // The last 16 bytes, some of them a second time.
-        let mut word = [0; 16];
-        word.copy_from_slice(&piece[piece.len() - 16..]);
-        add(&word);
-        // The highest bit tells it from a short key, whose highest byte is a length.
-        (u128::from(state[0]) << 64 | u128::from(state[1])) | 1 << 127
-    }
-
     #[inline(always)]
     fn is_long(self) -> bool {
-        self.bits >> 127 != 0
+        is_long(self.bits)
     }
 
     /// Whether it is [`Key::NONE`].
@@ -75,28 +51,74 @@ impl Key {
     }
 }
 
-/// The bytes of `text[start..end]`, at most 15, with their number in the highest byte.
+/// The bytes of a piece of at most 15 with their number in the highest byte; `None` of a longer one.
 #[inline(always)]
-pub(crate) fn packed(text: &[u8], start: usize, end: usize) -> u128 {
-    match text.get(start..start + 16) {
-        Some(window) => {
-            let mut word = [0; 16];
-            word.copy_from_slice(window);
-            Portable::pack(&word, end - start)
+pub(crate) fn short_bits<P: Probe>(text: &[u8], start: usize, end: usize) -> Option<u128> {
+    if end - start > SHORT {
+        return None;
+    }
+    Some(match text[start..].first_chunk() {
+        Some(window) => P::pack(window, end - start),
+        None => short_bits_at_end(text, start, end),
+    })
+}
+
+/// The same where no 16 bytes follow: those before, if there are as many.
+#[inline(always)]
+fn short_bits_at_end(text: &[u8], start: usize, end: usize) -> u128 {
+    let length = end - start;
+    let bits = match text[..end].last_chunk() {
+        Some(window) => u128::from_le_bytes(*window) >> (128 - 8 * length),
+        None => {
+            let mut word = [0_u8; 16];
+            word[..length].copy_from_slice(&text[start..end]);
+            u128::from_le_bytes(word)
         }
-        None => packed_at_end(text, start, end),
+    };
+    bits | (length as u128) << 120
+}
+
+/// A hash of a piece of at least 16 bytes.
+#[inline(never)]
+pub(crate) fn long_bits(piece: &[u8]) -> u128 {
+    let mut state = [piece.len() as u64, 0x9e37_79b9_7f4a_7c15];
+    let mut add = |half: &[u8; 16]| {
+        let bits = u128::from_le_bytes(*half);
+        state = [fold(state[0] ^ bits as u64), fold(state[1] ^ (bits >> 64) as u64 ^ state[0])];
+    };
+    let mut halves = piece.chunks_exact(16);
+    halves.by_ref().for_each(|half| {
+        let mut word = [0; 16];
+        word.copy_from_slice(half);
+        add(&word);
+    });
+    // The last 16 bytes, some of them a second time.
+    let mut word = [0; 16];
+    word.copy_from_slice(&piece[piece.len() - 16..]);
+    add(&word);
+    // The highest bit tells it from a short key, whose highest byte is a length.
+    (u128::from(state[0]) << 64 | u128::from(state[1])) | 1 << 127
+}
+
+/// The same if such a piece is kept, else 0.
+#[inline(always)]
+fn long_key_bits(piece: &[u8]) -> u128 {
+    if piece.len() <= LONGEST {
+        long_bits(piece)
+    } else {
+        0
     }
 }
 
-fn packed_at_end(text: &[u8], start: usize, end: usize) -> u128 {
-    let mut word = [0_u8; 16];
-    word[..end - start].copy_from_slice(&text[start..end]);
-    u128::from_le_bytes(word) | ((end - start) as u128) << 120
+/// Whether it is of [`long_bits`].
+#[inline(always)]
+pub(crate) fn is_long(bits: u128) -> bool {
+    bits >> 127 != 0
 }
 
 /// Two products, whose highest bits depend on all of the key.
 #[inline(always)]
-fn hash(bits: u128) -> u64 {
+pub(crate) fn hash(bits: u128) -> u64 {
     (bits as u64)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
         .wrapping_add(((bits >> 64) as u64).wrapping_mul(0xd6e8_feb8_6659_fd93))
@@ -162,7 +184,7 @@ impl Cache {
 
     /// The key of a piece.
     fn key(&self, piece: &[u8]) -> Key {
-        let bits = if piece.len() <= SHORT { packed(piece, 0, piece.len()) } else { Key::long(piece) };
+        let bits = short_bits::<Portable>(piece, 0, piece.len()).unwrap_or_else(|| long_key_bits(piece));
         Key { bits, place: (hash(bits) >> self.shift) as usize }
     }
 
@@ -171,26 +193,19 @@ impl Cache {
     #[inline(always)]
     pub(crate) fn find_places<P: Probe>(&self, text: &[u8], ends: &[usize], keys: &mut [Key]) {
         assert!(ends.len() == keys.len() + 1 && ends.is_sorted() && ends[keys.len()] <= text.len());
-        let (shift, buckets) = (self.shift, self.buckets.as_ptr());
+        let shift = self.shift;
         for (key, pair) in keys.iter_mut().zip(ends.windows(2)) {
             let (start, end) = (pair[0], pair[1]);
             key.bits = if end - start > SHORT {
-                Key::long(&text[start..end])
+                long_key_bits(&text[start..end])
             } else if start + 16 <= text.len() {
                 // SAFETY: the 16 bytes lie inside the text.
                 P::pack(unsafe { &*text.as_ptr().add(start).cast() }, end - start)
             } else {
-                packed_at_end(text, start, end)
+                short_bits_at_end(text, start, end)
             };
             key.place = (hash(key.bits) >> shift) as usize;
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a prefetch never faults, and the address lies inside `buckets`.
-            unsafe {
-                use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-                _mm_prefetch(buckets.add(key.place).cast(), _MM_HINT_T0);
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            let _ = buckets;
+            self.buckets.prefetch(key.place);
         }
     }
 
@@ -202,7 +217,7 @@ impl Cache {
         let mut place = key.place;
         loop {
             let bucket = &self.buckets[place & mask];
-            if let Some(index) = P::find(bucket, &key.bits) {
+            if let Some(index) = P::find(&bucket.keys, &key.bits) {
                 return Some(&bucket.ids[index & 1]);
             }
             if bucket.keys[1] == 0 {

@@ -1,29 +1,40 @@
 //! How often each piece occurs in a corpus: the only thing that training needs to know of it. Knows no tokens.
+//!
+//! Pieces are cut some hundred at a time, across texts, and looked up after the processor was asked for their lines. A piece of
+//! at most 15 bytes is its own key, as in `cache.rs`; a longer one has a hash for a key and its bytes in a store beside,
+//! where they are compared.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::cache::{packed, SHORT};
-use crate::split::Scheme;
+use crate::cache::{hash, is_long, long_bits, short_bits};
+#[cfg(target_arch = "x86_64")]
+use crate::masks::Avx2;
+use crate::masks::Portable;
+use crate::pages::Pages;
+use crate::probe::Probe;
+use crate::split::{Path, Scheme, ROOM};
 use crate::vocab::{fold, hash_bytes};
 
-/// A hasher for keys that are numbers or byte strings, quick and without a seed.
+/// Pieces that are cut, then looked up.
+const CHUNK: usize = 256;
+const LEAST_SIZE: usize = 1 << 10;
+
+/// Texts up to this many bytes are put together, since the end of a text with nothing behind it costs as much as 30 bytes; so many
+/// bytes of them, which the first cache still has when they are cut.
+const SHORT_TEXT: usize = 512;
+const TOGETHER: usize = 1 << 13;
+/// What stands behind the last of them.
+const BEHIND: &str = "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n";
+
+/// A hasher for byte strings, quick and without a seed.
 #[derive(Default)]
-pub(crate) struct FoldHasher(u64);
+struct FoldHasher(u64);
 
 impl Hasher for FoldHasher {
     fn write(&mut self, bytes: &[u8]) {
         self.0 = fold(self.0 ^ hash_bytes(bytes));
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = fold(self.0 ^ word ^ 0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_u128(&mut self, word: u128) {
-        self.write_u64(word as u64);
-        self.write_u64((word >> 64) as u64);
     }
 
     fn finish(&self) -> u64 {
@@ -31,26 +42,64 @@ impl Hasher for FoldHasher {
     }
 }
 
-pub(crate) type FoldMap<K, V> = HashMap<K, V, BuildHasherDefault<FoldHasher>>;
+/// Two pieces and their counts, one line of the processor's cache. The first is filled first.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Bucket {
+    keys: [u128; 2],
+    counts: [u64; 2],
+    /// Of long pieces, where in the store their length and bytes are.
+    places: [usize; 2],
+}
+
+const EMPTY: Bucket = Bucket { keys: [0; 2], counts: [0; 2], places: [0; 2] };
+
+/// A piece that waits to be looked up.
+#[derive(Clone, Copy)]
+struct Waiting<'text> {
+    bits: u128,
+    hash: u64,
+    piece: &'text [u8],
+}
 
 /// Counts of pieces under one split pattern.
 pub struct PieceCounts {
     scheme: Scheme,
-    /// Pieces of at most 15 bytes, packed with their length in one number.
-    short: FoldMap<u128, u64>,
-    long: FoldMap<Box<[u8]>, u64>,
+    path: Path,
+    buckets: Pages<Bucket>,
+    /// 64 less the bits of a place.
+    shift: u32,
+    used: usize,
+    store: Vec<u8>,
+    /// Long pieces whose key is that of another.
+    twins: HashMap<Box<[u8]>, u64, BuildHasherDefault<FoldHasher>>,
     bytes: u64,
 }
 
 impl PieceCounts {
     /// Nothing counted yet.
     pub fn new(scheme: Scheme) -> Self {
-        PieceCounts { scheme, short: FoldMap::default(), long: FoldMap::default(), bytes: 0 }
+        PieceCounts {
+            scheme,
+            path: Path::best(),
+            buckets: Pages::filled(LEAST_SIZE, EMPTY),
+            shift: u64::BITS - LEAST_SIZE.trailing_zeros(),
+            used: 0,
+            store: Vec::new(),
+            twins: HashMap::default(),
+            bytes: 0,
+        }
+    }
+
+    /// The same on a path of one's choice, as far as the processor has it; every path counts the same.
+    pub fn on_path(mut self, path: Path) -> Self {
+        self.path = if path.is_here() { path } else { Path::Portable };
+        self
     }
 
     /// Number of different pieces.
     pub fn len(&self) -> usize {
-        self.short.len() + self.long.len()
+        self.used + self.twins.len()
     }
 
     /// Whether nothing was counted.
@@ -72,20 +121,19 @@ impl PieceCounts {
     pub fn add(&mut self, texts: &[&str], threads: usize) {
         let threads = threads.clamp(1, texts.len().max(1));
         if threads == 1 {
-            for text in texts {
-                self.add_one(text);
-            }
-            return;
+            return self.add_all(texts);
         }
+        // Short texts by the hundred: a turn for each would cost more than its pieces.
+        let parts: Vec<&[&str]> = texts.chunks(texts.len().div_ceil(threads * 16)).collect();
         let turn = AtomicUsize::new(0);
-        let scheme = self.scheme;
-        let parts: Vec<PieceCounts> = std::thread::scope(|scope| {
+        let (scheme, path) = (self.scheme, self.path);
+        let counted: Vec<PieceCounts> = std::thread::scope(|scope| {
             let work = || {
-                let mut part = PieceCounts::new(scheme);
-                while let Some(text) = texts.get(turn.fetch_add(1, Ordering::Relaxed)) {
-                    part.add_one(text);
+                let mut counts = PieceCounts::new(scheme).on_path(path);
+                while let Some(part) = parts.get(turn.fetch_add(1, Ordering::Relaxed)) {
+                    counts.add_all(part);
                 }
-                part
+                counts
             };
             let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             handles
@@ -93,52 +141,205 @@ impl PieceCounts {
                 .map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect()
         });
-        for part in parts {
-            self.merge(part);
+        for other in counted {
+            self.bytes += other.bytes;
+            other.for_each(|piece, count| self.add_piece(piece, count));
         }
     }
 
-    fn merge(&mut self, other: PieceCounts) {
-        self.bytes += other.bytes;
-        for (piece, count) in other.short {
-            *self.short.entry(piece).or_default() += count;
-        }
-        for (piece, count) in other.long {
-            *self.long.entry(piece).or_default() += count;
-        }
-    }
-
-    fn add_one(&mut self, text: &str) {
-        let bytes = text.as_bytes();
-        self.bytes += bytes.len() as u64;
-        let mut ends = [0; 256];
-        let mut start = 0;
-        loop {
-            let count = self.scheme.split(text, start, &mut ends);
-            for &end in &ends[..count] {
-                if end - start <= SHORT {
-                    *self.short.entry(packed(bytes, start, end)).or_default() += 1;
-                } else if let Some(count) = self.long.get_mut(&bytes[start..end]) {
-                    *count += 1;
-                } else {
-                    self.long.insert(bytes[start..end].into(), 1);
-                }
-                start = end;
+    fn add_all(&mut self, texts: &[&str]) {
+        match self.path {
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2 => {
+                // SAFETY: the path is one that the processor has.
+                unsafe { self.add_avx2(texts) }
             }
-            if start == text.len() {
+            _ => self.add_by::<Portable>(texts),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn add_avx2(&mut self, texts: &[&str]) {
+        self.add_by::<Avx2>(texts);
+    }
+
+    #[inline(always)]
+    fn add_by<P: Probe>(&mut self, texts: &[&str]) {
+        let mut together = String::with_capacity(2 * TOGETHER);
+        let mut ends = Vec::new();
+        for text in texts {
+            self.bytes += text.len() as u64;
+            if text.len() > SHORT_TEXT {
+                self.add_texts::<P>(text, &[text.len()]);
+                continue;
+            }
+            together.push_str(text);
+            ends.push(together.len());
+            if together.len() > TOGETHER {
+                together.push_str(BEHIND);
+                self.add_texts::<P>(&together, &ends);
+                together.clear();
+                ends.clear();
+            }
+        }
+        together.push_str(BEHIND);
+        self.add_texts::<P>(&together, &ends);
+    }
+
+    /// Texts one after another; where each ends.
+    #[inline(always)]
+    fn add_texts<P: Probe>(&mut self, texts: &str, text_ends: &[usize]) {
+        let bytes = texts.as_bytes();
+        let mut ends = [0_usize; CHUNK];
+        let mut waiting = [Waiting { bits: 0, hash: 0, piece: &[] }; CHUNK];
+        let (mut count, mut start) = (0, 0);
+        for &text_end in text_ends {
+            while start < text_end {
+                if count + ROOM > CHUNK {
+                    self.look_up::<P>(&waiting[..count]);
+                    count = 0;
+                }
+                let found = self.scheme.split_inside(self.path, texts, start..text_end, &mut ends[count..]);
+                for (wait, &end) in waiting[count..].iter_mut().zip(&ends[count..count + found]) {
+                    *wait = Waiting::new::<P>(bytes, start, end);
+                    self.buckets.prefetch((wait.hash >> self.shift) as usize);
+                    start = end;
+                }
+                count += found;
+            }
+        }
+        self.look_up::<P>(&waiting[..count]);
+    }
+
+    #[inline(always)]
+    fn look_up<P: Probe>(&mut self, waiting: &[Waiting<'_>]) {
+        for wait in waiting {
+            self.add_one::<P>(wait, 1);
+        }
+    }
+
+    /// Counts a piece so many times, whatever the split pattern says of it.
+    pub fn add_piece(&mut self, piece: &[u8], count: u64) {
+        if !piece.is_empty() {
+            self.add_one::<Portable>(&Waiting::new::<Portable>(piece, 0, piece.len()), count);
+        }
+    }
+
+    #[inline(always)]
+    fn add_one<P: Probe>(&mut self, wait: &Waiting<'_>, count: u64) {
+        let mask = self.buckets.len() - 1;
+        let mut place = (wait.hash >> self.shift) as usize;
+        loop {
+            let bucket = &mut self.buckets[place & mask];
+            if let Some(index) = P::find(&bucket.keys, &wait.bits) {
+                let index = index & 1;
+                if !is_long(wait.bits) || stored(&self.store, bucket.places[index]) == wait.piece {
+                    bucket.counts[index] += count;
+                } else {
+                    *self.twins.entry(wait.piece.into()).or_default() += count;
+                }
                 return;
             }
+            if bucket.keys[1] == 0 {
+                return self.insert(wait, count);
+            }
+            place += 1;
+        }
+    }
+
+    #[inline(never)]
+    fn insert(&mut self, wait: &Waiting<'_>, count: u64) {
+        if self.used >= self.buckets.len() {
+            self.grow();
+        }
+        let mut place = 0;
+        if is_long(wait.bits) {
+            place = self.store.len();
+            self.store.extend_from_slice(&wait.piece.len().to_le_bytes());
+            self.store.extend_from_slice(wait.piece);
+        }
+        self.used += 1;
+        self.put(wait.bits, count, place);
+    }
+
+    /// Writes an entry that is not there yet to the first free place.
+    fn put(&mut self, key: u128, count: u64, stored: usize) {
+        let mask = self.buckets.len() - 1;
+        let mut place = (hash(key) >> self.shift) as usize;
+        loop {
+            let bucket = &mut self.buckets[place & mask];
+            if let Some(index) = bucket.keys.iter().position(|&key| key == 0) {
+                (bucket.keys[index], bucket.counts[index], bucket.places[index]) = (key, count, stored);
+                return;
+            }
+            place += 1;
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let larger = Pages::filled(self.buckets.len() * 2, EMPTY);
+        self.shift -= 1;
+        for bucket in std::mem::replace(&mut self.buckets, larger).iter() {
+            for index in (0..2).filter(|&index| bucket.keys[index] != 0) {
+                self.put(bucket.keys[index], bucket.counts[index], bucket.places[index]);
+            }
+        }
+    }
+
+    /// How often a piece was counted.
+    pub fn count(&self, piece: &[u8]) -> u64 {
+        let wait = Waiting::new::<Portable>(piece, 0, piece.len());
+        let mask = self.buckets.len() - 1;
+        let mut place = (wait.hash >> self.shift) as usize;
+        loop {
+            let bucket = &self.buckets[place & mask];
+            if let Some(index) = bucket.keys.iter().position(|&key| key == wait.bits) {
+                if !is_long(wait.bits) || stored(&self.store, bucket.places[index]) == piece {
+                    return bucket.counts[index];
+                }
+                return self.twins.get(piece).copied().unwrap_or(0);
+            }
+            if bucket.keys[1] == 0 {
+                return 0;
+            }
+            place += 1;
         }
     }
 
     /// Every piece with its count, in no particular order.
     pub fn for_each(&self, mut visit: impl FnMut(&[u8], u64)) {
-        for (&key, &count) in &self.short {
-            let length = (key >> 120) as usize;
-            visit(&key.to_le_bytes()[..length], count);
+        for bucket in self.buckets.iter() {
+            for index in (0..2).filter(|&index| bucket.keys[index] != 0) {
+                let key = bucket.keys[index];
+                if is_long(key) {
+                    visit(stored(&self.store, bucket.places[index]), bucket.counts[index]);
+                } else {
+                    visit(&key.to_le_bytes()[..(key >> 120) as usize], bucket.counts[index]);
+                }
+            }
         }
-        for (piece, &count) in &self.long {
+        for (piece, &count) in &self.twins {
             visit(piece, count);
         }
     }
+}
+
+impl<'text> Waiting<'text> {
+    #[inline(always)]
+    fn new<P: Probe>(text: &'text [u8], start: usize, end: usize) -> Self {
+        let piece = &text[start..end];
+        let bits = match short_bits::<P>(text, start, end) {
+            Some(bits) => bits,
+            None => long_bits(piece),
+        };
+        Waiting { bits, hash: hash(bits), piece }
+    }
+}
+
+/// A long piece in the store.
+fn stored(store: &[u8], place: usize) -> &[u8] {
+    let Some((length, behind)) = store[place..].split_first_chunk() else { return &[] };
+    &behind[..usize::from_le_bytes(*length)]
 }

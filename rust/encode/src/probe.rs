@@ -1,7 +1,7 @@
-//! How a piece becomes a key and how a key is found in a bucket of the cache: by the processor's own instructions where it has
+//! How a piece becomes a key and how a key is found among the two of a line: by the processor's own instructions where it has
 //! them, by plain arithmetic on all others. Knows no tokens.
 
-use crate::cache::{Bucket, INLINE, NO_ID};
+use crate::cache::{INLINE, NO_ID};
 #[cfg(target_arch = "x86_64")]
 use crate::masks::Avx2;
 use crate::masks::Portable;
@@ -11,8 +11,8 @@ pub(crate) trait Probe {
     /// The first `length` of 16 bytes, at most 15, with their number in the highest byte.
     fn pack(window: &[u8; 16], length: usize) -> u128;
 
-    /// Which key of a bucket this is.
-    fn find(bucket: &Bucket, key: &u128) -> Option<usize>;
+    /// Which of two keys this is.
+    fn find(keys: &[u128; 2], key: &u128) -> Option<usize>;
 
     /// Number of ids before the first [`NO_ID`].
     fn count(ids: &[u32; INLINE]) -> usize;
@@ -25,8 +25,8 @@ impl Probe for Portable {
     }
 
     #[inline(always)]
-    fn find(bucket: &Bucket, key: &u128) -> Option<usize> {
-        bucket.keys.iter().position(|known| known == key)
+    fn find(keys: &[u128; 2], key: &u128) -> Option<usize> {
+        keys.iter().position(|known| known == key)
     }
 
     #[inline(always)]
@@ -50,14 +50,14 @@ impl Probe for Avx2 {
     }
 
     #[inline(always)]
-    fn find(bucket: &Bucket, key: &u128) -> Option<usize> {
+    fn find(keys: &[u128; 2], key: &u128) -> Option<usize> {
         use std::arch::x86_64::{
-            _mm256_broadcastsi128_si256, _mm256_castsi256_pd, _mm256_cmpeq_epi64, _mm256_load_si256,
+            _mm256_broadcastsi128_si256, _mm256_castsi256_pd, _mm256_cmpeq_epi64, _mm256_loadu_si256,
             _mm256_movemask_pd, _mm_loadu_si128,
         };
-        // SAFETY: AVX2 is there (see above), and the keys are 32 bytes from the aligned start of the bucket on.
+        // SAFETY: AVX2 is there (see above), and the keys are 32 bytes.
         let equal = unsafe {
-            let keys = _mm256_load_si256(bucket.keys.as_ptr().cast());
+            let keys = _mm256_loadu_si256(keys.as_ptr().cast());
             let key = _mm256_broadcastsi128_si256(_mm_loadu_si128(std::ptr::from_ref(key).cast()));
             _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(keys, key)))
         };

@@ -405,12 +405,28 @@ impl BytePairTrainer {
         Ok(BytePairTrainer { counts: PieceCounts::new(scheme_of(py, scheme)?) })
     }
 
-    /// Counts some texts.
-    fn add(&mut self, py: Python<'_>, texts: Vec<PyBackedStr>, threads: usize) -> PyResult<()> {
+    /// Counts the pieces of a list of str or bytes.
+    fn add(&mut self, py: Python<'_>, texts: &Bound<'_, PyAny>, threads: usize) -> PyResult<()> {
+        let held = hold(texts)?;
         let counts = &mut self.counts;
         run(py, true, || {
-            let texts: Vec<&str> = texts.iter().map(|text| &**text).collect();
-            counts.add(&texts, threads);
+            counts.add(&as_texts(&held)?, threads);
+            Ok(())
+        })
+    }
+
+    /// The same for texts that lie one after another in `data`, text i at `offsets[i]` to `offsets[i + 1]`.
+    fn add_flat(
+        &mut self,
+        py: Python<'_>,
+        data: PyReadonlyArray1<'_, u8>,
+        offsets: PyReadonlyArray1<'_, i64>,
+        threads: usize,
+    ) -> PyResult<()> {
+        let flat = flat_texts(py, &data, &offsets)?;
+        let counts = &mut self.counts;
+        run(py, true, || {
+            counts.add(&flat.texts()?, threads);
             Ok(())
         })
     }
