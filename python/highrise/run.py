@@ -57,6 +57,7 @@ def serve_assistant(assistant: Assistant, *, check_only: bool, retune: bool = Fa
                 on_ready=ready,
                 log_format=assistant.serve.log_format,
                 drain_seconds=assistant.serve.drain_seconds,
+                traces_endpoint=assistant.serve.otlp_traces_endpoint,
             )
     for failure in failures:
         say(f"highrise: {failure}")
@@ -70,11 +71,11 @@ def open_parts(assistant: Assistant, built: Built) -> tuple[Backend, SearchIndex
         from highrise.serve.upstream import UpstreamBackend
 
         return UpstreamBackend(serve.upstream), _open_index(built, None), assistant.agent.completion
-    from highrise.serve.cli import open_embedder, open_engine_backend
+    from highrise.serve.cli import open_backend, open_embedder
 
     assert built.weights is not None
     embedder = None if built.embedder is None else open_embedder(built.embedder, max_tokens=assistant.index.max_tokens)
-    backend = open_engine_backend(
+    backend = open_backend(
         built.weights,
         serve,
         adapter=built.adapter,

@@ -368,7 +368,7 @@ def test_a_fill_in_with_a_grammar_is_not_cut(served: tuple[str, Any, OpenIndex])
     assert HTTP.post(f"{url}/v1/completions", json=body).json()["choices"][0]["text"] == "return a + b"
     raw = HTTP.post(f"{url}/v1/completions", json={**body, "guided_regex": "return .*"}).json()
     assert raw["choices"][0]["text"].endswith("pass")
-    assert backend.runner.asked[-1].constraint is not None
+    assert backend.runner.asked[-1].grammar is not None
 
 
 def test_responses_pass_the_guardrails_too(served: tuple[str, Any, OpenIndex]) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from highrise.core.errors import ServeError
+from highrise.serve.constraint import Constraints, Grammar
 from highrise.serve.engine_backend import EngineBackend
 from highrise.serve.loaded_adapters import LoadedAdapters
 from highrise.serve.request import Output, Request, TokenLogprob
@@ -93,6 +95,14 @@ class ScriptedRunner:
     asked: list[Request] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     alive: bool = True
+    num_restarts: int = 0
+
+    def check(self) -> None:
+        if not self.alive:
+            raise ServeError("the script has ended")
+
+    async def compile(self, grammar: Grammar) -> None:
+        await Constraints(ByteTokenizer()).compile(grammar)  # type: ignore[arg-type]
 
     def stats(self) -> Any:
         return SimpleNamespace(

@@ -42,7 +42,9 @@ def backend() -> Iterator[EngineBackend]:
     from highrise.serve.cli import open_engine_backend
     from highrise.serve.config import ServeConfig
 
-    opened = open_engine_backend(MODEL, ServeConfig(weights="int4", threads=2, max_context=1024, kernels=STEADY))
+    opened = open_engine_backend(
+        MODEL, ServeConfig(weights="int4", threads=2, max_context=1024, kernels=STEADY, engine="thread")
+    )
     yield opened
     opened.runner.close()
 

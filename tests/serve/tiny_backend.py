@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Sequence
 from typing import Any
 
+from highrise.serve.engine import Engine
 from highrise.serve.engine_backend import EngineBackend
+from highrise.serve.engine_process import EngineProcess
 from highrise.serve.runner import EngineRunner
 from tests.serve.engine_parts import EOS, Letters, tiny_engine
 from tests.serve.scripted import ScriptedPrompt, ScriptedPrompts
@@ -41,9 +45,35 @@ class AlphabetPrompts(ScriptedPrompts):
         return ScriptedPrompt(Alphabet().encode(bytes(prompt.ids).decode("utf-8", "replace")))
 
 
-def tiny_backend(*, max_waiting: int = 64, **options: Any) -> EngineBackend:
-    """An `EngineBackend`; `backend.runner.engine.cache` tells of its pages."""
+def tiny_model(*, breaks: int | None = None, slow: float = 0.0, **options: Any) -> Engine:
+    """The engine alone. Its step number `breaks` fails, and each takes `slow` seconds more."""
     engine = tiny_engine(**{"num_pages": 64, "page_size": 4, "max_context": 120, "step_tokens": 32, **options})
     engine.tokenizer = Alphabet()  # type: ignore[assignment]
     engine._prompts = AlphabetPrompts()  # type: ignore[assignment]
+    forward, calls = engine.decoder.forward, itertools.count(1)
+
+    def watched(*arguments: Any) -> Any:
+        time.sleep(slow)
+        if next(calls) == breaks:
+            raise RuntimeError("the decoder broke")
+        return forward(*arguments)
+
+    engine.decoder.forward = watched  # type: ignore[method-assign]
+    return engine
+
+
+def tiny_backend(*, max_waiting: int = 64, **options: Any) -> EngineBackend:
+    """An `EngineBackend`; `backend.runner.engine.cache` tells of its pages."""
+    engine = tiny_model(**options)
     return EngineBackend(engine, EngineRunner(engine), name="tiny", max_waiting=max_waiting)
+
+
+def tiny_process(**options: Any) -> EngineProcess:
+    """The same engine in a process of its own, from the root of the repository."""
+    return EngineProcess(options, opener="tests.serve.tiny_backend:tiny_model", say=lambda _: None)
+
+
+def process_backend(process: EngineProcess, *, max_waiting: int = 64) -> EngineBackend:
+    """An `EngineBackend` over such a process."""
+    view = process.view(Alphabet(), AlphabetPrompts())  # type: ignore[arg-type]
+    return EngineBackend(view, process, name="tiny", max_waiting=max_waiting)

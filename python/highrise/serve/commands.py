@@ -9,11 +9,19 @@ __all__ = ["COMMANDS"]
 COMMANDS: tuple[Command, ...] = (
     Command(
         path=("serve",),
-        help="floor 6: run one model over the OpenAI protocol until Ctrl-C",
+        help="floor 6: run one model, or several, over the OpenAI protocol until Ctrl-C",
         example="highrise serve smollm2-135m --port 8080 --threads 2 --weights int4",
         run="highrise.serve.cli:serve",
         arguments=(
             Argument(names=("model",), help="a name of the catalogue, a GGUF file, or a folder with safetensors"),
+            Argument(
+                names=("--model",),
+                help="models beside it, each with its share of threads and memory; requests ask for one by its name",
+                nargs="+",
+                default=(),
+                metavar="NAME=PATH",
+                dest="models",
+            ),
             Argument(names=("--host",), help="address to listen on (127.0.0.1)", default="127.0.0.1"),
             Argument(
                 names=("--port",), help="port to listen on, 0 lets the system choose (8080)", type=int, default=8080
@@ -60,6 +68,12 @@ COMMANDS: tuple[Command, ...] = (
             ),
             Argument(names=("--max-context",), help="longest prompt plus answer in tokens", type=int, metavar="N"),
             Argument(
+                names=("--engine",),
+                help="run the engine in a process of its own, started again when it dies, or in a thread (process)",
+                choices=("process", "thread"),
+                default="process",
+            ),
+            Argument(
                 names=("--max-waiting",),
                 help="requests held at a time, more get 429 (256)",
                 type=int,
@@ -73,6 +87,11 @@ COMMANDS: tuple[Command, ...] = (
                 help="one line a request on the standard output (none)",
                 choices=("none", "text", "json"),
                 default="none",
+            ),
+            Argument(
+                names=("--otlp-traces-endpoint",),
+                help="send OpenTelemetry spans there, such as http://localhost:4318 (OTEL_EXPORTER_OTLP_ENDPOINT)",
+                metavar="URL",
             ),
             Argument(names=("--name",), help="the name in /v1/models (the model's own)"),
         ),

@@ -23,6 +23,8 @@ class ServeConfig(Config, frozen=True, kw_only=True):
     kernels: str = "auto"
     """Instruction set: auto, portable, avx2, avx512, avx512vnni or amx. Or llama.cpp's order of operations, to get the
     same bits as it from a stored GGUF file, slowly: llama-avx512 or llama-avx2, as its build for this CPU has it."""
+    engine: Literal["process", "thread"] = "process"
+    """Where the engine runs: a process of its own, which is started again when it dies, or a thread of the server."""
     host: str = "127.0.0.1"
     port: int = 8080
     """0 lets the system choose."""
@@ -46,6 +48,12 @@ class ServeConfig(Config, frozen=True, kw_only=True):
     """At SIGTERM new requests are refused, and those in flight may take so long to finish."""
     log_format: Literal["none", "text", "json"] = "none"
     """One line a request on the standard output; never with a word of a prompt or an answer."""
+    otlp_traces_endpoint: str | None = None
+    """Where OpenTelemetry spans go over HTTP, such as "http://localhost:4318"; None leaves it to OpenTelemetry's own
+    variables, and without them nothing is traced."""
+    models: dict[str, str] = msgspec.field(default_factory=dict)
+    """Models beside the first, by the name under which requests ask for them: a name of the catalogue, a file or a
+    folder. Threads and page memory are shared out evenly."""
     lora_modules: dict[str, str] = msgspec.field(default_factory=dict)
     """LoRA adapters in PEFT's format by the name under which requests ask for them as `model`: name and folder."""
     allow_runtime_lora_updating: bool = False
@@ -68,6 +76,9 @@ class ServeConfig(Config, frozen=True, kw_only=True):
         for name, folder in self.lora_modules.items():
             if not name or not folder:
                 raise ConfigError(f'lora_modules has "{name}" = "{folder}"; both the name and the folder must be given')
+        for name, model in self.models.items():
+            if not name or not model:
+                raise ConfigError(f'models has "{name}" = "{model}"; both the name and the model must be given')
         for name in ("answer_timeout", "drain"):
             if getattr(self, name) is not None:
                 parse_duration(getattr(self, name), where=f"serve.{name}")

@@ -70,16 +70,25 @@ class Constraints:
 
         Runs beside the event loop: the first one reads the vocabulary (about a second for 150,000 tokens).
         """
-        return None if grammar is None else await asyncio.to_thread(self._compile, grammar)
+        if grammar is None:
+            return None
+        return self.known(grammar) or await asyncio.to_thread(self.compile_now, grammar)
 
-    def _compile(self, grammar: Grammar) -> Constraint:
+    def known(self, grammar: Grammar) -> Constraint | None:
+        """A constraint of a grammar that was compiled and is kept still, without waiting."""
+        with self._lock:
+            compiled = self._compiled.get(grammar)
+            if compiled is None:
+                return None
+            self._compiled.move_to_end(grammar)
+            return compiled.fresh()
+
+    def compile_now(self, grammar: Grammar) -> Constraint:
+        """What `compile` gives, in the calling thread."""
         from highrise.serve.adapters.llguidance import compile_grammar
 
-        with self._lock:
-            known = self._compiled.get(grammar)
-            if known is not None:
-                self._compiled.move_to_end(grammar)
-                return known.fresh()
+        if (known := self.known(grammar)) is not None:
+            return known
         compiled = compile_grammar(grammar, self._tokenizer)
         with self._lock:
             self._compiled[grammar] = compiled

@@ -214,6 +214,7 @@ class Engine:
             token_limit=limit,
             adapter=adapter,
         )
+        sequence.arrived = time.perf_counter()
         if sequence.wants_prompt_logprobs:
             sequence.salt = self.cache.private_salt()
             sequence.prompt_logprobs = [None] * sequence.num_prompt
@@ -295,7 +296,7 @@ class Engine:
         logits, rows = batch.run(self.decoder), batch.first_rows
         self.scheduler.advance(work)
         for item in work:
-            self._count(item)
+            self._count(item, started)
             row = rows.get(item.sequence.request.id)
             if item.sequence.prompt_logprobs is not None:
                 self._score_prompt(item, logits, 0 if row is None else row)
@@ -336,7 +337,9 @@ class Engine:
             self.decoder.move_tokens(source, target, move.start, move.to, move.count)
             self._moved_tokens += move.count
 
-    def _count(self, item: Work) -> None:
+    def _count(self, item: Work, started: float) -> None:
+        if item.sequence.started is None:
+            item.sequence.started = started
         end = item.sequence.num_prompt
         self._prompt_tokens += sum(place < end for place in item.places)
 
@@ -415,6 +418,7 @@ class Engine:
             num_prompt_tokens=sequence.num_prompt,
             num_cached_tokens=sequence.num_cached,
             num_generated=sequence.num_generated,
+            queue_seconds=sequence.queue_seconds,
         )
 
     # ------------------------------------------------------------------------------------------------ whole answers

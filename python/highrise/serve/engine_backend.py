@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from highrise.core.errors import InputError
+from highrise.core.errors import InputError, ServeError
 from highrise.serve.backend import Embedder
 from highrise.serve.engine_chat import EngineChat
 from highrise.serve.engine_completions import EngineCompletions
 from highrise.serve.engine_infill import EngineInfill
 from highrise.serve.engine_inputs import EngineInputs, beside, not_served
-from highrise.serve.generation import Generation
+from highrise.serve.generation import Generation, stopped
 from highrise.serve.loaded_adapters import LoadedAdapter
-from highrise.serve.metrics import Metrics
+from highrise.serve.metrics import Metrics, MetricsPage
 from highrise.serve.protocol import (
     ApiError,
     Chat,
@@ -52,35 +52,41 @@ if TYPE_CHECKING:
     import numpy as np
     from prometheus_client import Counter
 
-    from highrise.serve.engine import Engine
-    from highrise.serve.runner import EngineRunner
+    from highrise.serve.engine_view import EngineView, Runner
 
 __all__ = ["EngineBackend"]
 
 
 class EngineBackend:
-    """Our own engine behind the routes; `name` is what /v1/models shows, `aliases` are accepted as well."""
+    """Our own engine behind the routes; `name` is what /v1/models shows, `aliases` are accepted as well.
+
+    Its metrics stand on `page`, which several models may share; requests that name no model are for the one that
+    `is_first`.
+    """
 
     def __init__(
         self,
-        engine: Engine,
-        runner: EngineRunner,
+        engine: EngineView,
+        runner: Runner,
         *,
         name: str | None = None,
         aliases: Sequence[str] = (),
         embedder: Embedder | None = None,
         max_waiting: int = 256,
         answer_seconds: float | None = None,
+        page: MetricsPage | None = None,
+        is_first: bool = True,
     ) -> None:
         self.engine = engine
         self.runner = runner
         self.name = name or engine.name
         self.embedder = embedder
-        self.metrics = Metrics(self.name)
+        self.metrics = Metrics(self.name, page)
         self.metrics.refresh_with(self._refresh_gauges)
         self._told: dict[Counter, int] = {}
         self._created = now()
-        inputs = EngineInputs(engine, name=self.name, names={"", self.name, engine.name, *aliases})
+        names = {self.name, *aliases} | ({"", engine.name} if is_first else set())
+        inputs = EngineInputs(engine, name=self.name, names=names)
         generation = Generation(runner, self.metrics, max_waiting=max_waiting, answer_seconds=answer_seconds)
         self._inputs = inputs
         self._generation = generation
@@ -100,9 +106,11 @@ class EngineBackend:
         return self._inputs.count(text)
 
     async def health(self) -> None:
-        """The engine's thread is alive."""
-        if not self.runner.alive:
-            raise ApiError("The engine has stopped; start the server again.", status=503, type="server_error")
+        """The engine runs and answers."""
+        try:
+            self.runner.check()
+        except ServeError as error:
+            raise stopped(error) from error
 
     async def models(self) -> ModelList:
         """The decoder, its adapters, and the embedder when there is one."""
@@ -118,6 +126,11 @@ class EngineBackend:
                 return one
         self._inputs.check_model(name)
         return self._decoder(name)
+
+    def serves(self, model: str) -> bool:
+        """Whether requests for `model` are answered here."""
+        inside = self._inputs.is_base(model) or model in self.engine.adapters.names
+        return inside or (self.embedder is not None and model == self.embedder.name)
 
     def _adapters(self) -> list[LoadedAdapter]:
         """Those that can be asked for beside the model itself."""
@@ -151,6 +164,8 @@ class EngineBackend:
         except InputError as error:
             param = "lora_path" if request.lora_path in str(error) else "lora_name"
             raise ApiError(f"The adapter cannot be loaded: {error}.", param=param) from error
+        except ServeError as error:
+            raise stopped(error) from error
         return f"Success: LoRA adapter '{name}' added successfully."
 
     async def unload_adapter(self, request: UnloadAdapterRequest) -> str:
@@ -162,10 +177,12 @@ class EngineBackend:
             await self.runner.unload_adapter(name)
         except InputError as error:
             raise ApiError(f"The adapter cannot be unloaded: {error}.", param="lora_name") from error
+        except ServeError as error:
+            raise stopped(error) from error
         return f"Success: LoRA adapter '{name}' removed successfully."
 
     async def close(self) -> None:
-        """Stop the engine's thread."""
+        """End the engine."""
         await asyncio.to_thread(self.runner.close)
 
     def _refresh_gauges(self) -> None:
@@ -180,9 +197,19 @@ class EngineBackend:
             (self.metrics.preemptions, stats.num_preemptions),
             (self.metrics.drafted, stats.drafted_tokens),
             (self.metrics.accepted, stats.accepted_tokens),
+            (self.metrics.restarts, self.runner.num_restarts),
         ):
-            counter.inc(total - self._told.get(counter, 0))
+            known = self._told.get(counter, 0)
+            counter.inc(total - known if total >= known else total)  # an engine that was started again counts anew
             self._told[counter] = total
+        self.metrics.up.set(self._answers())
+
+    def _answers(self) -> bool:
+        try:
+            self.runner.check()
+        except ServeError:
+            return False
+        return True
 
     # --------------------------------------------------------------------------------------------------- generation
 
@@ -236,7 +263,10 @@ class EngineBackend:
             if not ids:
                 raise ApiError("A text is empty; there is nothing to embed.", param="input")
             self._inputs.room(ids, "input")
-        vectors = await self.runner.embed(prompts, adapter=adapter)
+        try:
+            vectors = await self.runner.embed(prompts, adapter=adapter)
+        except ServeError as error:
+            raise stopped(error) from error
         if request.dimensions is not None:
             vectors = shorten(vectors, request.dimensions)
         return self._vectors(vectors, request, adapter or self.name, sum(map(len, prompts)))

@@ -177,13 +177,13 @@ class EngineChat:
             raise error.renamed({"logprobs": "top_logprobs", **newer}) from error
         special = self._inputs.tokenizer.special_tokens
         grammar = with_tools(request, grammar_of(request), forced=forced, special_tokens=special)
-        constraint = await self._inputs.constraint(grammar)
+        grammar = await self._generation.ready(grammar)
         streams = self._generation.start(
             ids,
             sampling,
             count=num_choices(request),
             priority=request.priority or 0,
-            constraint=constraint,
+            grammar=grammar,
             timeout=request.timeout,
             adapter=adapter,
         )

@@ -150,7 +150,7 @@ class EngineCompletions:
         if not all(prompts):
             raise ApiError("The prompt is empty; there is nothing to continue.", param="prompt")
         self._generation.check_room(len(prompts) * per_prompt)
-        constraint = await self._inputs.constraint(grammar_of(request))
+        grammar = await self._generation.ready(grammar_of(request))
         streams: list[AsyncGenerator[Output, None]] = []
         for ids in prompts:
             room = self._inputs.room(ids, "prompt")
@@ -168,7 +168,7 @@ class EngineCompletions:
                 sampling,
                 count=per_prompt,
                 priority=priority if request.priority is None else request.priority,
-                constraint=constraint,
+                grammar=grammar,
                 timeout=request.timeout,
                 session=request.session if len(prompts) == 1 else None,
                 fill_in=fill_in,

@@ -9,14 +9,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from highrise.core.errors import InputError
-from highrise.serve.constraint import Constraint, Constraints, Grammar
 from highrise.serve.infill import fit
 from highrise.serve.protocol import ApiError
 
 if TYPE_CHECKING:
     from highrise.encode.prompt import Prompt
-    from highrise.serve.engine import Engine
+    from highrise.serve.engine_view import EngineView
 
 __all__ = ["EngineInputs", "beside", "not_served"]
 
@@ -48,13 +46,12 @@ def not_served(model: str, served: Sequence[str]) -> ApiError:
 class EngineInputs:
     """What every route asks of an engine before it generates; `names` are the model names that are accepted."""
 
-    def __init__(self, engine: Engine, *, name: str, names: set[str]) -> None:
+    def __init__(self, engine: EngineView, *, name: str, names: set[str]) -> None:
         self.name = name
         self.tokenizer = engine.tokenizer
         self.prompts = engine.prompts
         self._engine = engine
         self._names = names
-        self._constraints = Constraints(engine.tokenizer)
 
     @property
     def max_context(self) -> int:
@@ -129,14 +126,6 @@ class EngineInputs:
         if not prompt:
             raise ApiError("The prompt is empty; there is nothing to continue.", param=param)
         return prompt
-
-    async def constraint(self, grammar: Grammar | None) -> Constraint | None:
-        """The compiled grammar of an answer; one that cannot be compiled is refused with the reason."""
-        try:
-            return await self._constraints.compile(grammar)
-        except InputError as error:
-            param = grammar.param if grammar is not None else None
-            raise ApiError(f"'{param}' cannot be followed: {error}.", param=param, code="invalid_grammar") from error
 
     def room(self, ids: Sequence[int], param: str) -> int:
         """Tokens left for the answer; a prompt that leaves none is refused."""

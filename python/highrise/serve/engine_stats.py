@@ -7,7 +7,7 @@ import msgspec
 __all__ = ["EngineStats"]
 
 
-class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What the engine did so far, and where it stands."""
 
     num_running: int

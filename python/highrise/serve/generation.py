@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
 from highrise.core.errors import InputError, ServeError
+from highrise.serve.engine_view import RestartingError
 from highrise.serve.loaded_adapters import UnknownAdapterError
 from highrise.serve.metrics import Metrics
 from highrise.serve.protocol import ApiError, SamplingFields, new_id
 from highrise.serve.request import Output, Request, Sampling
 from highrise.serve.request_log import note
+from highrise.serve.scheduler import QueueFullError
+from highrise.serve.tracing import AnswerFacts, current_span
 
 if TYPE_CHECKING:
     from highrise.encode.prompt import Prompt
-    from highrise.serve.constraint import Constraint
-    from highrise.serve.runner import EngineRunner
+    from highrise.serve.constraint import Grammar
+    from highrise.serve.engine_view import Runner
 
-__all__ = ["Generation", "Piece", "merge", "num_choices", "num_tries", "sampling_of"]
+__all__ = ["Generation", "Piece", "merge", "num_choices", "num_tries", "sampling_of", "stopped"]
 
 T = TypeVar("T")
 
@@ -122,6 +126,23 @@ def num_tries(request: SamplingFields) -> int:
     return tries
 
 
+def _queue_full(message: str) -> ApiError:
+    return ApiError(message, status=429, type="rate_limit_error", code="queue_full", headers={"retry-after": "1"})
+
+
+def stopped(error: ServeError) -> ApiError:
+    """An engine that does not answer, as a refusal: 503, with when to ask again if it will be back."""
+    if isinstance(error, RestartingError):
+        return ApiError(
+            f"{str(error)[0].upper()}{str(error)[1:]}.",
+            status=503,
+            type="server_error",
+            code="engine_restarting",
+            headers={"retry-after": str(math.ceil(error.seconds))},
+        )
+    return ApiError(f"The engine has stopped: {error}.", status=503, type="server_error", code="engine_stopped")
+
+
 class Generation:
     """Sends requests to the engine's thread and reports each to the metrics.
 
@@ -129,7 +150,7 @@ class Generation:
     """
 
     def __init__(
-        self, runner: EngineRunner, metrics: Metrics, *, max_waiting: int, answer_seconds: float | None = None
+        self, runner: Runner, metrics: Metrics, *, max_waiting: int, answer_seconds: float | None = None
     ) -> None:
         self._runner = runner
         self._metrics = metrics
@@ -146,13 +167,22 @@ class Generation:
                 param="prompt",
             )
         if self.in_flight + count > self._max_waiting:
-            raise ApiError(
-                f"The server already holds {self.in_flight} requests of at most {self._max_waiting}; try again soon.",
-                status=429,
-                type="rate_limit_error",
-                code="queue_full",
-                headers={"retry-after": "1"},
+            raise _queue_full(
+                f"The server already holds {self.in_flight} requests of at most {self._max_waiting}; try again soon."
             )
+
+    async def ready(self, grammar: Grammar | None) -> Grammar | None:
+        """`grammar`, compiled for the requests that will name it; one that cannot be is refused with the reason."""
+        if grammar is None:
+            return None
+        try:
+            await self._runner.compile(grammar)
+        except InputError as error:
+            param = grammar.param
+            raise ApiError(f"'{param}' cannot be followed: {error}.", param=param, code="invalid_grammar") from error
+        except ServeError as error:
+            raise stopped(error) from error
+        return grammar
 
     def start(
         self,
@@ -161,7 +191,7 @@ class Generation:
         *,
         count: int = 1,
         priority: int = 0,
-        constraint: Constraint | None = None,
+        grammar: Grammar | None = None,
         timeout: float | None = None,
         session: str | None = None,
         fill_in: Prompt | None = None,
@@ -186,12 +216,12 @@ class Generation:
                 sampling=own,
                 priority=priority,
                 adapter=adapter,
-                constraint=None if constraint is None else constraint.fresh(),
+                grammar=grammar,
                 session=session if session and count == 1 else "",
                 floating=None if fill_in is None else fill_in.floating,
                 begins="" if fill_in is None else fill_in.begun,
             )
-            streams.append(self._run(request, seconds))
+            streams.append(self._run(request, seconds, count))
         return streams
 
     def _seconds(self, wanted: float | None) -> float | None:
@@ -203,9 +233,10 @@ class Generation:
         limits = [limit for limit in (wanted, self._answer_seconds) if limit is not None]
         return min(limits) if limits else None
 
-    async def _run(self, request: Request, seconds: float | None) -> AsyncGenerator[Output, None]:
+    async def _run(self, request: Request, seconds: float | None, count: int) -> AsyncGenerator[Output, None]:
         timer = self._metrics.timer()
         prompt_tokens, cached, reason = len(request.prompt_ids), 0, "cancelled"
+        queued: float | None = None
         self.in_flight += 1
         source = self._runner.generate(request)
         if seconds is not None:
@@ -213,22 +244,39 @@ class Generation:
         try:
             async for output in source:
                 timer.tokens(output.num_generated - timer.generated)
-                cached = output.num_cached_tokens
+                cached, queued = output.num_cached_tokens, output.queue_seconds
                 if output.finish_reason is not None:
                     reason = output.finish_reason
                 yield output
         except UnknownAdapterError as error:  # it was unloaded after the request's name was looked up
             raise ApiError(f"{error}.", status=404, param="model", code="model_not_found") from error
+        except QueueFullError as error:
+            raise _queue_full(f"The engine's queue is full: {error}.") from error
         except ServeError as error:
-            raise ApiError(
-                f"The engine has stopped: {error}.", status=503, type="server_error", code="engine_stopped"
-            ) from error
+            raise stopped(error) from error
         finally:
             self.in_flight -= 1
             with contextlib.suppress(RuntimeError):
                 await source.aclose()
             reason = "abort" if reason == "cancelled" else reason
-            timer.end(reason, prompt_tokens=prompt_tokens, cached_tokens=cached)
+            timer.end(reason, prompt_tokens=prompt_tokens, cached_tokens=cached, queue_seconds=queued)
+            if (span := current_span()) is not None:
+                facts = AnswerFacts(
+                    request_id=request.id,
+                    model=request.adapter or self._metrics.model,
+                    prompt_tokens=prompt_tokens,
+                    cached_tokens=cached,
+                    generated_tokens=timer.generated,
+                    finish_reason=reason,
+                    seconds=timer.seconds,
+                    first_token_seconds=timer.first,
+                    queue_seconds=queued,
+                    temperature=request.sampling.temperature,
+                    top_p=request.sampling.top_p,
+                    max_tokens=request.sampling.max_tokens,
+                    num_choices=count,
+                )
+                span.answer(facts)
             note(
                 prompt_tokens=prompt_tokens,
                 cached_tokens=cached,

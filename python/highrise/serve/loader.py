@@ -55,8 +55,11 @@ def plan_memory(
     max_context: int | None,
     cache_bytes: int | None = None,
     kv: CacheType = "fp16",
+    sharers: int = 1,
 ) -> Plan:
     """Fill in what is None: all usable cores, and pages for a quarter of the free memory, at most 512 MB.
+
+    What is derived is one share of as many as `sharers`, for several engines on one machine.
 
     `ConfigError` when one request of `max_context` tokens would not fit into the pages.
     """
@@ -66,7 +69,7 @@ def plan_memory(
     if num_pages is None:
         budget = cache_bytes
         if budget is None:
-            budget = int(min(_LARGEST_POOL, _SHARE_OF_MEMORY * machine.memory_available_bytes))
+            budget = int(min(_LARGEST_POOL, _SHARE_OF_MEMORY * machine.memory_available_bytes) / sharers)
             if max_context is not None:
                 budget = max(budget, (-(-wanted // PAGE_SIZE) + 1) * page_bytes)
         num_pages = budget // page_bytes
@@ -81,7 +84,7 @@ def plan_memory(
             f"ask for at most {num_pages * PAGE_SIZE} tokens or give the cache {human_bytes(wanted * page_bytes / 16)}"
         )
     return Plan(
-        threads=machine.cores if threads is None else threads,
+        threads=max(machine.cores // sharers, 1) if threads is None else threads,
         num_pages=num_pages,
         max_context=min(wanted, num_pages * PAGE_SIZE),
         pool_bytes=num_pages * page_bytes,
@@ -100,6 +103,7 @@ def load_engine(
     max_context: int | None = None,
     cache_bytes: int | None = None,
     kv: CacheType = "fp16",
+    sharers: int = 1,
     say: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Engine:
@@ -107,14 +111,20 @@ def load_engine(
 
     `weights` keeps the stored bits, or quantises again where the file has more ("int8", "int4"); "float32" expands them
     and computes without quantising anything, slowly, to have something to compare with. `say` hears one line about what
-    was derived. Requests run under the one of `adapters` that they name, and without a name under `adapter`. `options`
-    are the engine's own (`step_tokens`, `max_running`, `max_waiting`, `name`).
+    was derived, one share of `sharers`. Requests run under the one of `adapters` that they name, and without a name
+    under `adapter`. `options` are the engine's own (`step_tokens`, `max_running`, `max_waiting`, `name`).
     Raises `InputError` for weights, adapters or instruction sets that cannot be used.
     """
     started = time.perf_counter()
     file = open_weights(path)
     plan = plan_memory(
-        file.shape, threads=threads, num_pages=num_pages, max_context=max_context, cache_bytes=cache_bytes, kv=kv
+        file.shape,
+        threads=threads,
+        num_pages=num_pages,
+        max_context=max_context,
+        cache_bytes=cache_bytes,
+        kv=kv,
+        sharers=sharers,
     )
     decoder = make_decoder(file, plan, weights=weights, isa=isa, kv=kv)
     tokenizer = Tokenizer.for_weights(path)

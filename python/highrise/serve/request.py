@@ -15,7 +15,7 @@ import msgspec
 from highrise.core.errors import InputError
 
 if TYPE_CHECKING:
-    from highrise.serve.constraint import Constraint
+    from highrise.serve.constraint import Constraint, Grammar
 
 __all__ = ["FinishReason", "Output", "Priority", "Request", "Sampling", "TokenLogprob", "join"]
 
@@ -39,7 +39,7 @@ class Priority:
     BATCH = 1
 
 
-class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How to choose the next token, and when to stop. The defaults are OpenAI's; `temperature=0` is greedy."""
 
     temperature: float = 1.0
@@ -115,6 +115,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Name of a loaded adapter; None runs the adapter the engine was loaded with, if any."""
     constraint: Constraint | None = None
     """What keeps the answer to a grammar; it is advanced as tokens come, so each request has its own."""
+    grammar: Grammar | None = None
+    """What the answer must look like: a runner makes the constraint from it; the engine itself does not read it."""
     session: str = ""
     """A new request of a session takes the place of the one before: that one is cancelled (an editor's next key)."""
     floating: tuple[int, int] | None = None
@@ -124,7 +126,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The answer must begin with this text (a begun word); it is not part of the outputs' `text`."""
 
 
-class TokenLogprob(msgspec.Struct, frozen=True):
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     """Log-probability of one token, and the likeliest ones at its place, best first."""
 
     id: int
@@ -132,7 +134,7 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     top: tuple[tuple[int, float], ...] = ()
 
 
-class Output(msgspec.Struct, frozen=True, kw_only=True):
+class Output(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What one step added to one request. `ids` and `text` are deltas; the last output carries a `finish_reason`."""
 
     request_id: str
@@ -151,6 +153,8 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     num_cached_tokens: int = 0
     """Prompt tokens whose keys and values were found in the cache."""
     num_generated: int = 0
+    queue_seconds: float = 0.0
+    """From the engine's taking the request to the first step that computed something of it."""
 
 
 def join(outputs: Sequence[Output]) -> Output:

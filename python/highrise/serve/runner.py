@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from highrise.core.errors import ServeError
+from highrise.serve.constraint import Constraints, Grammar
 from highrise.serve.engine import Engine
 from highrise.serve.engine_stats import EngineStats
 from highrise.serve.request import Output, Request
@@ -32,8 +33,12 @@ Sink = Callable[[Output | BaseException], None]
 class EngineRunner:
     """Owns the engine's thread. `close` ends it; requests in flight then fail with `ServeError`."""
 
+    num_restarts = 0
+    """An engine in this process is never started again."""
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._constraints = Constraints(engine.tokenizer)
         self._jobs: collections.deque[Callable[[], None]] = collections.deque()
         self._wake = threading.Condition()
         self._sinks: dict[str, Sink] = {}
@@ -48,8 +53,16 @@ class EngineRunner:
         """Whether requests are still answered."""
         return self._thread.is_alive() and not self._closing
 
+    def check(self) -> None:
+        """Return when requests are answered, else raise `ServeError`."""
+        if not self.alive:
+            raise self._stopped()
+
     async def generate(self, request: Request) -> AsyncGenerator[Output, None]:
         """Outputs of one request as they come. Leaving the loop early, or cancelling it, cancels the request."""
+        if request.grammar is not None:
+            constraint = await self._constraints.compile(request.grammar)
+            request = msgspec.structs.replace(request, constraint=constraint)
         self.engine.check(request)
         if not request.id:
             request = msgspec.structs.replace(request, id=f"stream-{next(self._names)}")
@@ -72,6 +85,10 @@ class EngineRunner:
         finally:
             if not finished:
                 self._submit(lambda: self._abandon(request.id), ignore_closed=True)
+
+    async def compile(self, grammar: Grammar) -> None:
+        """Make `grammar` ready for requests that name it; `InputError` says what is wrong with it."""
+        await self._constraints.compile(grammar)
 
     async def embed(self, prompts: Sequence[Sequence[int]], *, adapter: str | None = None) -> npt.NDArray[np.float32]:
         """`Engine.embed` on the engine's thread, one prompt between two steps."""

@@ -32,6 +32,7 @@ class Sequence:
         "adapter",
         "arrival",
         "arrival_step",
+        "arrived",
         "chunk_limit",
         "draft_length",
         "drift",
@@ -50,6 +51,7 @@ class Sequence:
         "salt",
         "sampler",
         "skip",
+        "started",
         "stop",
         "stream",
         "token_limit",
@@ -89,6 +91,10 @@ class Sequence:
         self.arrival = 0
         """Counts requests, so that the earlier goes first."""
         self.arrival_step = 0
+        self.arrived = 0.0
+        """When the engine took the request, by its clock in seconds."""
+        self.started: float | None = None
+        """When the first step of it began."""
         self.chunk_limit = 32 if self.wants_prompt_logprobs else 1 << 30
         """Tokens of the prompt a step: logits of every position are wide."""
         self.salt = salt
@@ -107,6 +113,11 @@ class Sequence:
     def num_generated(self) -> int:
         """New tokens so far."""
         return len(self.tokens) - self.num_prompt
+
+    @property
+    def queue_seconds(self) -> float:
+        """From arrival to the first step."""
+        return 0.0 if self.started is None else self.started - self.arrived
 
     @property
     def num_missing(self) -> int:

@@ -20,9 +20,11 @@ import uvicorn
 
 from highrise.core.errors import InputError
 from highrise.core.progress import say
+from highrise.serve.adapters.opentelemetry import open_spans
 from highrise.serve.connection import PatientProtocol
 from highrise.serve.gate import Gate
 from highrise.serve.request_log import LogFormat, RequestLog
+from highrise.serve.tracing import Traced
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp
@@ -61,13 +63,22 @@ def run_app(
     on_ready: Callable[[], None] | None = None,
     log_format: LogFormat = "none",
     drain_seconds: float = 30.0,
+    traces_endpoint: str | None = None,
 ) -> None:
-    """Serve `app` until SIGINT (streams in flight get three seconds) or SIGTERM (they get `drain_seconds`)."""
-    gate = Gate(app)
+    """Serve `app` until SIGINT (streams in flight get three seconds) or SIGTERM (they get `drain_seconds`).
+
+    Spans go to `traces_endpoint` or where OpenTelemetry's variables say (`serve/adapters/opentelemetry.py`), if at all.
+    """
+    spans = open_spans(traces_endpoint)
+    gate = Gate(app if spans is None else Traced(app, spans))
     outer: ASGIApp = gate if log_format == "none" else RequestLog(gate, log_format)
     server = _Server(server_config(outer), on_ready, gate, drain_seconds)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down
-        server.run(sockets=[listener])
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down
+            server.run(sockets=[listener])
+    finally:
+        if spans is not None:
+            spans.close()
 
 
 def server_config(app: ASGIApp, *, request_timeout: float = 60.0) -> uvicorn.Config:
