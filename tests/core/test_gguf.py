@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from highrise.core.blocks import BLOCKS, dequantise
 from highrise.core.errors import InputError
-from highrise.core.gguf import Gguf
+from highrise.core.gguf import Gguf, open_gguf
 
 SOME_FLOAT16 = np.array([0.0, 0.5, -0.25, 1.5, 0.001], dtype=np.float16)
 
@@ -57,6 +57,15 @@ def small_file(tmp_path: Path) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def test_a_held_file_is_read_once_and_a_changed_one_again(small_file: Path) -> None:
+    held = open_gguf(small_file)
+    assert open_gguf(small_file) is held and held.metadata == Gguf(small_file).metadata
+    small_file.write_bytes(small_file.read_bytes() + bytes(32))
+    assert open_gguf(small_file) is not held
+    with pytest.raises(InputError, match="cannot read the weights"):
+        open_gguf(small_file.with_name("missing.gguf"))
 
 
 def test_metadata_and_tensors(small_file: Path) -> None:

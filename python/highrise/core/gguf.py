@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from highrise.core.blocks import BLOCKS, GGML_TYPES
 from highrise.core.errors import InputError
 
-__all__ = ["Gguf", "GgufTensor"]
+__all__ = ["Gguf", "GgufTensor", "open_gguf"]
 
 _MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
@@ -46,6 +47,22 @@ class GgufTensor(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     offset: int
     num_bytes: int
+
+
+def open_gguf(path: Path) -> Gguf:
+    """Open a GGUF file, or share it with whoever holds the same unchanged file. Raises like `Gguf`.
+
+    Weights, vocabulary and chat template are asked for apart, and each reading takes 300,000 strings of metadata.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return Gguf(path)
+    key = (str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    file = _OPEN.get(key)
+    if file is None:
+        _OPEN[key] = file = Gguf(path)
+    return file
 
 
 class Gguf:
@@ -181,3 +198,6 @@ class Gguf:
             strings.append(str(view[begin:at], "utf-8"))
         self._at = at
         return strings
+
+
+_OPEN: WeakValueDictionary[tuple[str, int, int, int, int], Gguf] = WeakValueDictionary()

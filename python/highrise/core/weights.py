@@ -17,7 +17,7 @@ import numpy.typing as npt
 from highrise.core.architecture import shape_of_config
 from highrise.core.architecture_gguf import hugging_face_name, shape_of_gguf
 from highrise.core.errors import InputError
-from highrise.core.gguf import Gguf, GgufTensor
+from highrise.core.gguf import Gguf, GgufTensor, open_gguf
 from highrise.core.packed_int4 import packing_of, unpacked
 from highrise.core.safetensors import SafeTensors
 from highrise.core.shape import DecoderShape
@@ -81,7 +81,7 @@ def open_weights(path: Path) -> WeightFile:
 
 
 def _open_gguf(path: Path) -> WeightFile:
-    file = Gguf(path)
+    file = open_gguf(path)
     architecture, shape = shape_of_gguf(file)
     interleaved = {}
     if architecture == "llama":

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from highrise.core.errors import InputError
-from highrise.core.gguf import Gguf
+from highrise.core.gguf import open_gguf
 from highrise.encode.formats import Special, VocabularyFile
 from highrise.encode.formats_sentencepiece import make_pipeline
 from highrise.encode.pipeline import PipelineFile
@@ -34,7 +34,7 @@ _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 
 def read_gguf(path: Path) -> VocabularyFile | PipelineFile:
     """Read the vocabulary of `path`."""
-    metadata = Gguf(path).metadata
+    metadata = open_gguf(path).metadata
 
     def get(key: str, default: object) -> object:
         return metadata.get(f"tokenizer.ggml.{key}", default)

@@ -315,9 +315,9 @@ class _TemplateFile(msgspec.Struct):
 
 def _read_template(path: Path) -> str | None:
     if not path.is_dir():
-        from highrise.core.gguf import Gguf
+        from highrise.core.gguf import open_gguf
 
-        found = Gguf(path).metadata.get("tokenizer.chat_template")
+        found = open_gguf(path).metadata.get("tokenizer.chat_template")
         return found if isinstance(found, str) else None
     beside, config = path / "chat_template.jinja", path / "tokenizer_config.json"
     try:
