@@ -8,6 +8,8 @@ _SPACE = " \t\n\r\v\f"
 _COMMENT = re.compile(r"#(?!!)|//|/\*|\*[ /]|--[ \t\r\f]|;|%")
 _DEFINITION = re.compile(r"(?:async[ \t]+)?(?:def|class)[ \t]+[A-Za-z]")
 
+_DOCSTRING = re.compile(r'^[ \t]*[rRuU]?("""|\'\'\')(.*?)\1', re.M | re.S)
+
 
 def signals(text: str) -> dict[str, int]:
     raw = [line for line in text.split("\n") if line.strip(_SPACE)]
@@ -24,10 +26,18 @@ def signals(text: str) -> dict[str, int]:
         "name_letters": sum(map(len, names)),
         "commented": sum(len(line) for line in lines if _COMMENT.match(line)),
         "definitions": sum(_DEFINITION.match(line) is not None for line in lines),
+        "documented": sum(
+            len(line.strip(_SPACE)) for string in _DOCSTRING.finditer(text) for line in string[2].split("\n")
+        ),
     }
 
 
-def shape(text: str) -> tuple[int, int, int]:
+def shape(text: str) -> tuple[int, int, int, int, int]:
     lines = text.split("\n")
-    words = re.split(rb"[ \t\n\r\f]", text.encode())
-    return len(lines) - (text == "" or text.endswith("\n")), max(map(len, lines)), max(map(len, words))
+    return (
+        len(lines) - (text == "" or text.endswith("\n")),
+        max(map(len, lines)),
+        sum(not c.isascii() or c.isalpha() for c in text),
+        sum(c in " \t\n" for c in text),
+        max((len(run) for run in re.findall(r"[A-Za-z0-9+/]{64,}", text)), default=0),
+    )

@@ -19,6 +19,7 @@ from highrise.core.config import fingerprint
 from highrise.core.errors import HighriseError
 from highrise.data import decode, filters, languages, licenses, syntax
 from highrise.data.adapters.ruff import count_findings
+from highrise.data.arrays import array_of, strings
 from highrise.data.config import DataConfig
 from highrise.data.contamination import fingerprint_evaluations, load_evaluations
 from highrise.data.extract import extract
@@ -77,6 +78,9 @@ CLEAN_SCHEMA = pa.schema(
 )
 
 
+_PLAIN = tuple(name for name in CLEAN_SCHEMA.names if name != "text")
+
+
 class Job(msgspec.Struct, kw_only=True, array_like=True):
     """One file on its way to a worker: where it is from and its bytes, or what is known of it already."""
 
@@ -127,7 +131,12 @@ def clean_jobs(jobs: Sequence[Job], config: DataConfig, mark: Callable[[int], No
     mark(-1)
     if config.cleaning.lint:
         _lint([record for job, record in zip(jobs, records, strict=True) if job.done is None], config)
-    return pa.Table.from_pylist([msgspec.structs.asdict(record) for record in records], schema=CLEAN_SCHEMA)
+    columns = [
+        array_of([getattr(record, name) for record in records], CLEAN_SCHEMA.field(name).type) for name in _PLAIN
+    ]
+    texts = strings([record.text for record in records], pa.large_string())
+    columns.insert(CLEAN_SCHEMA.get_field_index("text"), texts)
+    return pa.Table.from_arrays(columns, schema=CLEAN_SCHEMA)
 
 
 @functools.cache

@@ -10,10 +10,13 @@ from typing import Literal
 from highrise.core.config import Config, parse_duration
 from highrise.core.errors import ConfigError
 
-__all__ = ["TOXIC_CATEGORIES", "CleaningConfig", "DataConfig", "ProseConfig"]
+__all__ = ["PERSONAL_KINDS", "TOXIC_CATEGORIES", "CleaningConfig", "DataConfig", "ProseConfig"]
 
 TOXIC_CATEGORIES = ("identity attack", "threat", "insult", "sexual", "profanity")
 """What `toxicity.py` tells apart."""
+
+PERSONAL_KINDS = ("email", "ip", "phone", "author")
+"""What `personal.py` replaces."""
 
 _MAX_BYTES = 1 << 40
 
@@ -77,7 +80,7 @@ class CleaningConfig(Config, frozen=True):
     """contamination: share of a problem's word 10-grams in one document from which it is dropped."""
     redact_personal: Literal["none", "reference", "all"] = "reference"
     """Whose e-mail and IP addresses, telephone numbers and authors' names are replaced."""
-    personal: tuple[str, ...] = ("email", "ip", "phone", "author")
+    personal: tuple[str, ...] = PERSONAL_KINDS
     """Which of them."""
     lint: bool = False
     """Let ruff look at Python, as a part of the quality score (needs the program ruff)."""
@@ -87,8 +90,8 @@ class CleaningConfig(Config, frozen=True):
     """Replace keys, tokens and passwords by placeholders that keep the syntax."""
 
     def __post_init__(self) -> None:
-        if stray := sorted(set(self.personal) - {"email", "ip", "phone", "author"}):
-            raise ConfigError(f'data.cleaning.personal names "{stray[0]}"; use email, ip, phone, author')
+        if stray := sorted(set(self.personal) - set(PERSONAL_KINDS)):
+            raise ConfigError(f'data.cleaning.personal names "{stray[0]}"; use {", ".join(PERSONAL_KINDS)}')
         if stray := sorted(set(self.toxic) - set(TOXIC_CATEGORIES)):
             raise ConfigError(f'data.cleaning.toxic names "{stray[0]}"; use {", ".join(TOXIC_CATEGORIES)}')
         shares = "max_control_share min_letter_share max_literal_share max_syntax_error_share max_encoded_share"

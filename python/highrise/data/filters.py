@@ -6,6 +6,7 @@ A filter returns the detail that the data card shows, or None when it has no obj
 
 from __future__ import annotations
 
+import functools
 import re
 
 from highrise.core.native import rust
@@ -15,7 +16,6 @@ from highrise.data.languages import CODE, DATA
 
 __all__ = [
     "REASONS",
-    "count_letters",
     "is_commentary",
     "is_data",
     "is_encoded",
@@ -75,9 +75,17 @@ _GENERATED_MARK = re.compile(
 )
 _COMMENT_LINE = re.compile(r"\s*(?:#|//|/\*|\*|--|;|%|<!--|\"\"\"|'''|\.\.)")
 _MARK_LINES = 15
+_MARK_HINTS = ("generated", "do not edit", "do not modify")
 _LITERALS = re.compile(
     r"(?:(?<![\w.])[-+]?(?:0[xX][0-9a-fA-F]+|\d[\d_.]*(?:[eE][-+]?\d+)?)[a-zA-Z]{0,3}\s*[,;:\])}]\s*)+|(?:\\x[0-9a-fA-F]{2})+"
 )
+
+
+@functools.lru_cache(maxsize=1)
+def _shape(text: str) -> tuple[int, int, int, int, int]:
+    """Lines, characters of the longest line, letters, blank characters, bytes of the longest run of base-64."""
+    found: tuple[int, int, int, int, int] = rust.data.shape_of(text)
+    return found
 
 
 def is_vendored(path: str) -> str | None:
@@ -90,6 +98,9 @@ def is_generated(path: str, text: str) -> str | None:
     """Whether the name is that of a generated file or a comment in the first lines says so."""
     if _GENERATED_NAME.search(path):
         return f"named {path.rpartition('/')[2]}"
+    head = "\n".join(text.split("\n", _MARK_LINES)[:_MARK_LINES]).lower()
+    if not any(hint in head for hint in _MARK_HINTS):
+        return None
     position = 0
     in_docstring = False
     for _ in range(_MARK_LINES):
@@ -110,7 +121,7 @@ def is_minified(language: str, text: str, config: CleaningConfig) -> str | None:
     """Whether a code file's longest line or mean line is longer than a person writes."""
     if language not in CODE:
         return None
-    lines, longest, _ = rust.data.shape_of(text)
+    lines, longest, *_ = _shape(text)
     if longest > config.max_line_length:
         return f"a line of {longest} characters"
     mean = len(text) / max(lines, 1)
@@ -121,10 +132,10 @@ def is_data(language: str, text: str, config: CleaningConfig) -> str | None:
     """Whether a text is a table, a dump or an array rather than code, prose or configuration."""
     if language in DATA:
         return f"{len(text)} characters of {language}" if len(text) > config.max_data_file_bytes else None
-    solid = len(text) - text.count(" ") - text.count("\n") - text.count("\t")
+    _, _, letters, blank, _ = _shape(text)
+    solid = len(text) - blank
     if solid < 512:
         return None
-    letters = count_letters(text)
     if letters < config.min_letter_share * solid:
         return f"{letters / solid:.0%} letters"
     if language in CODE and letters < 0.6 * solid:
@@ -138,13 +149,14 @@ _BASE64 = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{64,}={0,2}(?:\n[A-Za-z0-9
 _HEX = re.compile(r"(?:(?:0x|\\x)[0-9a-fA-F]{2}[, \n]{0,8}){16,}")
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4}){8,}")
 _ENCODED = (_BASE64, _HEX, _ESCAPES)
-_ENCODED_GATES = Gates(_ENCODED)
+_ENCODED_GATES = Gates(_ENCODED[1:])
 
 
 def is_encoded(language: str, text: str, config: CleaningConfig) -> str | None:
     """Whether a text is mostly, or a code file in one run, bytes written as base-64, hex or escapes (The Stack v2)."""
     total = longest = 0
-    for number in _ENCODED_GATES.open(text):
+    possible = [0] if _shape(text)[4] else []
+    for number in (*possible, *(number + 1 for number in _ENCODED_GATES.open(text))):
         for match in _ENCODED[number].finditer(text):
             size = match.end() - match.start()
             total, longest = total + size, max(longest, size)
@@ -176,14 +188,3 @@ def is_commentary(language: str, comment_share: float, config: CleaningConfig) -
     if config.min_comment_share <= comment_share <= config.max_comment_share:
         return None
     return f"{comment_share:.0%} comments"
-
-
-_NOT_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
-
-
-def count_letters(text: str) -> int:
-    """Letters; every character beyond ASCII counts as one."""
-    if text.isascii():
-        return len(text.encode().translate(None, _NOT_LETTERS))
-    plain = text.encode("ascii", "ignore")
-    return len(plain.translate(None, _NOT_LETTERS)) + len(text) - len(plain)

@@ -1,33 +1,60 @@
 """Floor 2, ledger: one line for each file that a source listed, whether or not it had to be cleaned.
 
-Points from a file to the cleaned record that decides it: its own, or that of an equal file before it. Knows nothing of
-how files are read or cleaned.
+Points from a file to the cleaned record that decides it: its own, or that of an equal file before it. Lies in a file;
+only the latest lines are held. Knows nothing of how files are read or cleaned.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
+from pathlib import Path
+
 import pyarrow as pa
 
-from highrise.data.clean import CLEAN_SCHEMA
+from highrise.core.files import explain_os_error
+from highrise.data.arrays import array_of
 
 __all__ = ["Ledger"]
 
-_FACTS = ("path", "source", "repository", "own", "size")
+_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("source", pa.string()),
+        ("repository", pa.string()),
+        ("own", pa.bool_()),
+        ("size", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("record", pa.int64()),
+        ("equal", pa.bool_()),
+    ]
+)
+_LINES = 4096
 
 
 class Ledger:
-    """Grows by a line a file, then makes the table of what became of every file."""
+    """Grows by a line a file; begun anew by every run. A context manager, which ends the file."""
 
-    def __init__(self) -> None:
-        self._facts: dict[str, list[object]] = {name: [] for name in _FACTS}
-        self._reasons: list[str] = []
-        self._details: list[str] = []
-        self._records: list[int] = []
-        self._equals: list[bool] = []
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: list[tuple[object, ...]] = []
+        self._count = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pa.ipc.new_stream(pa.OSFile(str(path), "wb"), _SCHEMA)
+        except OSError as error:
+            raise explain_os_error(error, f"writing {path}") from error
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._count
 
     def add(
         self,
@@ -45,35 +72,21 @@ class Ledger:
         """A line: decided already by `reason`, or by cleaned record number `record`, whose bytes it equals if
         `equal`.
         """
-        for name, value in zip(_FACTS, (path, source, repository, own, size), strict=True):
-            self._facts[name].append(value)
-        self._reasons.append(reason)
-        self._details.append(detail)
-        self._records.append(record)
-        self._equals.append(equal)
+        self._lines.append((path, source, repository, own, size, reason, detail, record, equal))
+        self._count += 1
+        if len(self._lines) == _LINES:
+            self._flush()
 
-    def table(self, cleaned: pa.Table, winners: dict[int, str]) -> pa.Table:
-        """Every file with the columns of `cleaned`; `winners` names the kept document for each kept or doubled
-        record.
-        """
-        records = np.asarray(self._records, dtype=np.int64)
-        equals = np.asarray(self._equals, dtype=np.bool_)
-        decided = records < 0
-        table = cleaned.take(pa.array(records, mask=decided))
-        reasons = np.array(table.column("reason").to_pylist(), dtype=object)
-        details = np.array(table.column("detail").to_pylist(), dtype=object)
-        reasons[decided] = np.array(self._reasons, dtype=object)[decided]
-        details[decided] = np.array(self._details, dtype=object)[decided]
-        splits = np.array(table.column("split").to_pylist(), dtype=object)
-        for line in np.flatnonzero(equals):
-            if (name := winners.get(int(records[line]))) is not None:
-                reasons[line], details[line], splits[line] = "duplicate", f"of {name}", ""
-        columns = dict(zip(table.column_names, table.columns, strict=True))
-        for name in _FACTS:
-            columns[name] = pa.array(self._facts[name], CLEAN_SCHEMA.field(name).type)
-        columns["reason"], columns["detail"] = pa.array(reasons, pa.string()), pa.array(details, pa.string())
-        columns["split"] = pa.array(splits, pa.string())
-        empty = {"quality_parts": "{}", "redactions": "{}", "license": "unknown", "cluster": -1, "quality": 0.0}
-        for name in set(columns) - {*_FACTS, "reason", "detail"}:
-            columns[name] = columns[name].fill_null(empty.get(name, ""))
-        return pa.table(columns)
+    def _flush(self) -> None:
+        columns = list(zip(*self._lines, strict=True)) or [() for _ in _SCHEMA]
+        arrays = [array_of(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+        self._lines.clear()
+        try:
+            self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
+        except OSError as error:
+            raise explain_os_error(error, f"writing {self._path}") from error
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The lines in their order, some thousand at a time, after the ledger was ended."""
+        with pa.OSFile(str(self._path), "rb") as file, pa.ipc.open_stream(file) as reader:
+            yield from reader

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from highrise.data.gates import Gates
-
 __all__ = ["UNKNOWN", "RepositoryLicenses", "file_license", "is_allowed", "is_license_file", "text_license"]
 
 UNKNOWN = "unknown"
@@ -96,19 +94,21 @@ def text_license(text: str) -> str:
     if match := _SPDX.search(text):
         return " ".join(match[1].split())
     plain = _plain(text)
-    for identifier, needed, absent in _TEXTS:
-        if all(_plain(p) in plain for p in needed) and not any(_plain(p) in plain for p in absent):
+    for identifier, needed, absent in _PLAIN_TEXTS:
+        if all(phrase in plain for phrase in needed) and not any(phrase in plain for phrase in absent):
             return identifier
     return UNKNOWN
 
 
-_HINT = Gates([r"(?i)licen[cs]|spdx|redistribution|permission|copyright"])
+_PLAIN_TEXTS = tuple((name, (*map(_plain, needed),), (*map(_plain, absent),)) for name, needed, absent in _TEXTS)
+_HINTS = ("license", "licence", "spdx", "redistribution", "permission", "copyright")
 
 
 def file_license(text: str) -> str:
     """The licence that a file's first 4 KiB state; `UNKNOWN` when they state none."""
     head = text[:_HEADER]
-    if not _HINT.open(head):
+    lowered = head.lower()
+    if not any(hint in lowered for hint in _HINTS):
         return UNKNOWN
     comment = _comments(head)
     if (identifier := text_license(comment)) != UNKNOWN:

@@ -13,12 +13,12 @@ import ipaddress
 import re
 from collections import Counter
 
+from highrise.data.config import PERSONAL_KINDS
 from highrise.data.gates import Gates
 from highrise.data.lines import sub_on_lines
 
-__all__ = ["KINDS", "redact_personal"]
+__all__ = ["redact_personal"]
 
-KINDS = ("email", "ip", "phone", "author")
 _EMAIL = re.compile(
     r"(?<![\w.+/:@-])([A-Za-z0-9][\w.+-]{0,63})@((?:[A-Za-z0-9-]{1,63}\.){1,6}([A-Za-z]{2,24}))(?![\w@-])"
 )
@@ -92,7 +92,7 @@ _SAFE_EMAIL, _SAFE_IP, _SAFE_PHONE, _SAFE_NAME = "redacted@example.com", "192.0.
 _SAFE_IPV6 = "2001:db8::1"
 
 
-def redact_personal(text: str, kinds: tuple[str, ...] = KINDS) -> tuple[str, dict[str, int]]:
+def redact_personal(text: str, kinds: tuple[str, ...] = PERSONAL_KINDS) -> tuple[str, dict[str, int]]:
     """The text without personal data of `kinds`, and how many of each kind were replaced. No line is added or
     removed.
     """

@@ -9,8 +9,6 @@ import itertools
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-import numpy as np
-
 __all__ = ["bars", "histogram"]
 
 _WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 640, 150, 90, 22, 40
@@ -37,8 +35,7 @@ def bars(title: str, labels: Sequence[str], values: Sequence[float], *, unit: st
     return "\n".join([*lines, "</svg>", ""])
 
 
-def histogram(title: str, values: Sequence[float], edges: Sequence[float], *, digits: int = 0) -> str:
+def histogram(title: str, counts: Sequence[int], edges: Sequence[float], *, digits: int = 0) -> str:
     """Bars of how many values lie from one edge to the next; the last is open upward."""
-    counts, _ = np.histogram(np.asarray(values, dtype=np.float64), bins=[*edges, np.inf])
     names = [f"{low:,.{digits}f} - {high:,.{digits}f}" for low, high in itertools.pairwise(edges)]
     return bars(title, [*names, f"{edges[-1]:,.{digits}f} and more"], [int(count) for count in counts])

@@ -2,7 +2,7 @@
 cleaned.
 
 Found by content key (bytes, name, licence, rules), never by date. Texts that the earlier build dropped as near
-duplicates are not in its shards and are cleaned again. Texts are read when they are asked for, a row group of a shard
+duplicates are not in its shards and are cleaned again. Records and texts are read when they are asked for, a row group
 at a time. Knows nothing of what changed.
 """
 
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from highrise.core.errors import InputError
 from highrise.core.manifest import read_manifest
+from highrise.core.native import rust
 from highrise.data.clean import CLEAN_SCHEMA, Job, Record, new_record
-from highrise.data.shards import ShardTexts
+from highrise.data.shards import RowGroups, ShardTexts
 
 __all__ = ["Previous"]
 
@@ -34,28 +34,30 @@ class Previous:
 
     def __init__(self, folder: Path | None) -> None:
         self.fingerprint = ""
-        self._rows: dict[str, int] = {}
-        self._files = CLEAN_SCHEMA.empty_table()
+        self._numbers = rust.data.Numbers()
+        self._rows = RowGroups([])
         self._texts = ShardTexts()
         if folder is None or not (folder / "files.parquet").is_file():
             return
+        files = folder / "files.parquet"
         try:
             self.fingerprint = read_manifest(folder).fingerprint
-            files = pq.read_table(folder / "files.parquet", partitioning=None)
-            if set(CLEAN_SCHEMA.names) - {"text"} <= set(files.column_names):
-                self._files = files
-                self._texts = ShardTexts(folder)
+            if not set(CLEAN_SCHEMA.names) - {"text"} <= set(pq.read_schema(files).names):
+                return
+            self._rows, self._texts = RowGroups([files]), ShardTexts(folder)
+            for number, key in enumerate(self._rows.column("key")):
+                if key:
+                    self._numbers.put(bytes.fromhex(key), number)
         except (InputError, pa.ArrowException, OSError):
             self.fingerprint = ""
-            return
-        self._rows = {key: row for row, key in enumerate(self._files.column("key").to_pylist()) if key}
+            self._numbers = rust.data.Numbers()
 
     def find(self, job: Job) -> Record | None:
         """The record of `job` as it was before duplicates were looked for; None when it must be cleaned."""
-        row = self._rows.get(job.key)
-        if row is None:
+        number = self._numbers.find(bytes.fromhex(job.key))
+        if number is None:
             return None
-        values = {name: self._files.column(name)[row].as_py() for name in _TAKEN}
+        values = self._rows.row(number, _TAKEN)
         if values["reason"] in ("crashed", "timeout"):
             return None
         text = None
@@ -65,8 +67,3 @@ class Previous:
                 return None
             values["reason"] = values["detail"] = ""
         return msgspec.structs.replace(new_record(job), text=text, **values)
-
-    @property
-    def num_files(self) -> int:
-        """Files that the earlier build knows a key of."""
-        return int(pc.sum(pc.not_equal(self._files.column("key"), "")).as_py() or 0)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from highrise.data.arrays import flags
 from highrise.data.duplicates import Duplicates, Settings, choose_kept, search_texts
 from highrise.data.spill import search_files
 from highrise.data.tables import Batch
@@ -65,7 +66,7 @@ class PassedTexts(msgspec.Struct, frozen=True):
 
     def in_memory(self) -> pa.ChunkedArray:
         """The usable texts alone."""
-        chunks = [batch.texts.filter(pa.array(~batch.absent)) for batch in self.batches(memory=0)]
+        chunks = [batch.texts.filter(flags(~batch.absent)) for batch in self.batches(memory=0)]
         return pa.chunked_array([chunk for column in chunks for chunk in column.chunks], pa.large_string())
 
 

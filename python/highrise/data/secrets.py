@@ -62,7 +62,8 @@ _ASSIGNMENT_GATE = (
     r"[\w\x80-\xff-]*[\"']?\]?[\s\x1c-\x1f\x80-\xff]*(?:=|:|,)[=>\s\x1c-\x1f\x80-\xff]*"
     r"(?:[\"'`][A-Za-z0-9+/=_.~!@#$^&*-]{12}|[A-Za-z0-9+/=_-]{20})"
 )
-_GATES = Gates([*(pattern for _, _, pattern in RULES), _ASSIGNMENT_GATE])
+_ASSIGNMENT_HINT = "(?i)secret|token|passw|credential|key"
+_GATES = Gates([*(pattern for _, _, pattern in RULES), (_ASSIGNMENT_HINT, _ASSIGNMENT_GATE)])
 _ASSIGNMENT_HINTS = (
     *("secret", "token", "passw", "credential", "_key", "-key"),
     *("apikey", "accesskey", "authkey", "privatekey", "clientkey", "encryptionkey"),

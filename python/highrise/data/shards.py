@@ -6,8 +6,9 @@ Every shard appears under its name only when it is whole. Knows nothing of where
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +19,17 @@ from highrise.core.document import Document
 from highrise.core.errors import InputError
 from highrise.core.files import atomic_write
 from highrise.core.manifest import Manifest, read_manifest
+from highrise.core.native import rust
 
 __all__ = [
     "SCHEMA",
+    "RowGroups",
     "ShardTexts",
     "data_manifest",
     "read_documents",
     "read_tables",
     "shard_paths",
+    "table_writer",
     "write_shards",
     "write_table",
 ]
@@ -60,6 +64,13 @@ def write_table(path: Path, table: pa.Table) -> None:
     """One Parquet file, zstd, row groups of 2,000 rows; the same table gives the same bytes."""
     with atomic_write(path) as file:
         pq.write_table(table, file, compression="zstd", compression_level=3, row_group_size=_ROW_GROUP)
+
+
+@contextlib.contextmanager
+def table_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """Write one Parquet file a table at a time; it appears under `path` when the block ends well."""
+    with atomic_write(path) as file, pq.ParquetWriter(file, schema, compression="zstd", compression_level=3) as writer:
+        yield writer.write_table
 
 
 def write_shards(folder: Path, tables: Iterable[pa.Table], *, shard_bytes: int) -> int:
@@ -102,6 +113,43 @@ def read_tables(folder: Path, *, columns: list[str] | None = None) -> Iterator[p
                 yield file.read_row_group(group, columns=columns)
 
 
+class RowGroups:
+    """The rows of Parquet files by their number, read when asked for; a few row groups are held.
+
+    Raises `InputError` for a file that is damaged.
+    """
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._groups: list[tuple[Path, int]] = []
+        counts = [0]
+        for path in paths:
+            with _opened(path) as file:
+                self._groups += [(path, group) for group in range(file.num_row_groups)]
+                counts += [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        self._starts = np.cumsum(counts)
+        self._held: dict[tuple[int, tuple[str, ...]], pa.Table] = {}
+
+    def column(self, name: str) -> Iterator[str]:
+        """A column of strings of all rows, a row group at a time."""
+        for path, group in self._groups:
+            with _opened(path) as file:
+                yield from file.read_row_group(group, columns=[name]).column(0).to_pylist()
+
+    def row(self, number: int, columns: tuple[str, ...]) -> dict[str, Any]:
+        """Some columns of row `number`."""
+        place = int(np.searchsorted(self._starts, number, side="right")) - 1
+        table = self._held.pop((place, columns), None)
+        if table is None:
+            path, group = self._groups[place]
+            with _opened(path) as file:
+                table = file.read_row_group(group, columns=list(columns))
+        self._held[place, columns] = table  # the latest stands last
+        if len(self._held) > _HELD_GROUPS:
+            del self._held[next(iter(self._held))]
+        at = number - int(self._starts[place])
+        return {name: table.column(name)[at].as_py() for name in columns}
+
+
 class ShardTexts:
     """The texts of a data folder by their sha256, read when asked for; holds the digests and a few row groups.
 
@@ -109,30 +157,17 @@ class ShardTexts:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._places: dict[bytes, tuple[int, int, int]] = {}
-        self._paths = [] if folder is None else shard_paths(folder)
-        self._groups: dict[tuple[int, int], pa.Table] = {}
-        for number, path in enumerate(self._paths):
-            with _opened(path) as file:
-                for group in range(file.num_row_groups):
-                    digests = file.read_row_group(group, columns=["sha256"]).column(0).to_pylist()
-                    for row, digest in enumerate(digests):
-                        self._places[bytes.fromhex(digest)] = (number, group, row)
+        self._rows = RowGroups([] if folder is None else shard_paths(folder))
+        self._numbers = rust.data.Numbers()
+        for number, digest in enumerate(self._rows.column("sha256")):
+            self._numbers.put(bytes.fromhex(digest), number)
 
     def find(self, sha256: str) -> str | None:
         """The text of this digest, or None."""
-        place = self._places.get(bytes.fromhex(sha256))
-        if place is None:
+        number = self._numbers.find(bytes.fromhex(sha256))
+        if number is None:
             return None
-        number, group, row = place
-        table = self._groups.pop((number, group), None)
-        if table is None:
-            with _opened(self._paths[number]) as file:
-                table = file.read_row_group(group, columns=["text"])
-        self._groups[number, group] = table  # the latest stands last
-        if len(self._groups) > _HELD_GROUPS:
-            del self._groups[next(iter(self._groups))]
-        text: str = table.column(0)[row].as_py()
+        text: str = self._rows.row(number, ("text",))["text"]
         return text
 
 

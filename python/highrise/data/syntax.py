@@ -1,5 +1,5 @@
-"""Floor 2, syntax: whether a code file parses. Python by its own parser (through `symtable`, which is
-spared building a tree), other languages through tree-sitter's error nodes.
+"""Floor 2, syntax: whether a code file parses. Python by a native recogniser, and where that is unsure by Python's own
+parser (through `symtable`, which is spared building a tree); other languages through tree-sitter's error nodes.
 
 Knows nothing of files.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import symtable
 import warnings
 
+from highrise.core.native import rust
 from highrise.data.adapters.tree_sitter import GRAMMARS, parse
 from highrise.data.config import CleaningConfig
 
@@ -41,6 +42,8 @@ def is_broken(language: str, text: str, config: CleaningConfig) -> str | None:
 
 
 def _python_problem(text: str) -> str | None:
+    if rust.data.python_parses(text):
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

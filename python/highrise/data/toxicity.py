@@ -57,8 +57,35 @@ _GAP = r"[\s#*/;%-]"
 """What may stand between the words of a comment that goes over several lines."""
 
 
-def _gate(pattern: str) -> str:
+# Small patterns of which one matches wherever the pattern that begins with the key does; others need none.
+_HATED_HINTS = (
+    "women|girls|gays|lesbians|jews",
+    "muslims|christians|asians|mexicans",
+    "immigrants|indians|arabs|blacks",
+)
+_FOOL_HINTS = ("idiot|moron|imbecile|cretin", "retard|scumbag|cunt|bastard", "douchebag|dumb ?ass|ass ?hole")
+_HINTS: dict[str, tuple[str, ...]] = {
+    rf"\b(?:{_SLURS})": (
+        codecs.decode("avtt|snttbg|xvxr", "rot13"),
+        codecs.decode("jrgonpx|gbjryurnq|entu?rnq", "rot13"),
+        codecs.decode("genaavrf|furznyr|hagrezrafpu", "rot13"),
+    ),
+    r"\b(?:i hate": (*_HATED_HINTS, r"whites(?:[^a-z]|$)"),
+    rf"\b{_HATED}": (*_HATED_HINTS, r"whites(?:[^a-z]|$)"),
+    r"\b(?:go |just ": ("yourself|kys",),
+    r"\b(?:you|these|those|": _FOOL_HINTS,
+    r"\b(?:fuck|screw)": ("fuck |screw ", "go to hell"),
+    r"\b(?:fuck(?:ed": ("fuck|shit", "bitch|cunt|wanker"),
+}
+
+
+def _spread(pattern: str) -> str:
     return "(?i)" + pattern.replace(r"\b", "").replace(" ?", f"{_GAP}*").replace(" ", f"{_GAP}+")
+
+
+def _gate(pattern: str) -> tuple[str, ...]:
+    hints = next((hints for begin, hints in _HINTS.items() if pattern.startswith(begin)), ())
+    return (*map(_spread, hints), _spread(pattern))
 
 
 _COMPILED = tuple((category, re.compile(pattern, re.I)) for category, pattern in _PATTERNS)

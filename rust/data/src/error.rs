@@ -17,6 +17,8 @@ pub enum DataError {
     Bands(usize, usize, usize),
     /// More texts than labels can count.
     TooMany(usize),
+    /// A digest of fewer bytes than 16.
+    Digest(usize),
     /// A pattern that is none; the sentence says why.
     Pattern(String),
     /// A file that is none of ours, is of another version, or is damaged; the sentence says which.
@@ -36,6 +38,7 @@ impl fmt::Display for DataError {
                 write!(formatter, "{bands} bands of {rows} places are not in a signature of {places} places")
             }
             Self::TooMany(value) => write!(formatter, "{value} texts at once are too many; use at most {}", u32::MAX),
+            Self::Digest(value) => write!(formatter, "a digest has {value} bytes; give 16 or more"),
             Self::Pattern(sentence) => write!(formatter, "{sentence}"),
             Self::File(sentence) => write!(formatter, "{sentence}"),
             Self::Io(error) => write!(formatter, "{error}"),

@@ -1,34 +1,53 @@
-//! Gates: which of many patterns a text may match, all of them in one pass over its bytes.
+//! Gates: which of many patterns a text may match, told without a backtracking engine.
 //!
-//! For screening: most texts match none of fifty patterns, and a backtracking engine reads the text once for each. Classes are those of
-//! ASCII, and a byte beyond it is matched by negated classes only. Knows nothing of what a pattern is for.
+//! For screening: most texts match none of fifty patterns. Each pattern is searched by itself, since a search for one, led by the few
+//! literals that it must hold, reads 1 to 20 GB/s, where one automaton for all fifty reads 30 MB/s. A pattern without such literals has
+//! hints: small patterns of which one must match first. Classes are those of ASCII, and a byte beyond it is matched by negated classes
+//! only. Knows nothing of what a pattern is for.
 
-use regex::bytes::{RegexSet, RegexSetBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::error::DataError;
+
+/// A pattern and its hints.
+#[derive(Debug, Clone)]
+struct Gate {
+    hints: Vec<Regex>,
+    pattern: Regex,
+}
 
 /// Compiled patterns.
 #[derive(Debug, Clone)]
 pub struct Gates {
-    set: RegexSet,
+    gates: Vec<Gate>,
 }
 
-/// Bytes of compiled automata; 50 patterns of screening need about a tenth.
-const LIMIT: usize = 1 << 25;
+/// Bytes of one compiled pattern and of its automaton.
+const LIMIT: usize = 1 << 23;
 
 impl Gates {
-    /// Compile `patterns`, in the syntax of the crate `regex`: no backreferences, nothing that looks around.
-    pub fn new(patterns: &[String]) -> Result<Self, DataError> {
-        let built = RegexSetBuilder::new(patterns).unicode(false).size_limit(LIMIT).dfa_size_limit(LIMIT).build();
-        Ok(Self {
-            set: built.map_err(|error| DataError::Pattern(format!("a pattern cannot be used as a gate: {error}")))?,
-        })
+    /// Compile patterns, each with its hints, in the syntax of the crate `regex`: no backreferences, nothing that looks around.
+    pub fn new(patterns: &[(Vec<String>, String)]) -> Result<Self, DataError> {
+        let mut gates = Vec::with_capacity(patterns.len());
+        for (hints, pattern) in patterns {
+            let hints = hints.iter().map(compile).collect::<Result<_, DataError>>()?;
+            gates.push(Gate { hints, pattern: compile(pattern)? });
+        }
+        Ok(Self { gates })
     }
 
-    /// Numbers of the patterns that match somewhere in `text`, in order.
+    /// Numbers of the patterns that match somewhere in `text`, in order; of one with hints only where one of them matches.
     pub fn open(&self, text: &[u8]) -> Vec<usize> {
-        self.set.matches(text).into_iter().collect()
+        let is_open = |gate: &Gate| {
+            (gate.hints.is_empty() || gate.hints.iter().any(|hint| hint.is_match(text))) && gate.pattern.is_match(text)
+        };
+        self.gates.iter().enumerate().filter(|(_, gate)| is_open(gate)).map(|(number, _)| number).collect()
     }
+}
+
+fn compile(pattern: &String) -> Result<Regex, DataError> {
+    let built = RegexBuilder::new(pattern).unicode(false).size_limit(LIMIT).dfa_size_limit(LIMIT).build();
+    built.map_err(|error| DataError::Pattern(format!("a pattern cannot be used as a gate: {error}")))
 }
 
 #[cfg(test)]
@@ -36,10 +55,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_patterns_in_one_pass() {
-        let gates = Gates::new(&["key_[0-9]{3}".into(), "(?i)token".into(), "never".into()]).unwrap();
-        assert_eq!(gates.open("TOKEN = 'key_123'".as_bytes()), [0, 1]);
-        assert_eq!(gates.open("caf\u{e9} key_12".as_bytes()), [] as [usize; 0]);
-        assert!(Gates::new(&["(?=x)".into()]).unwrap_err().to_string().contains("cannot be used as a gate"));
+    fn patterns_and_hints() {
+        let alone = |pattern: &str| (Vec::new(), pattern.to_owned());
+        let hinted = (vec!["zz".to_owned(), "key".to_owned()], "_[0-9]".to_owned());
+        let gates = Gates::new(&[alone("key_[0-9]{3}"), alone("(?i)token"), alone("never"), hinted]).unwrap();
+        assert_eq!(gates.open("TOKEN = 'key_123'".as_bytes()), [0, 1, 3]);
+        assert_eq!(gates.open("caf\u{e9} k_12".as_bytes()), [] as [usize; 0]);
+        assert!(Gates::new(&[alone("(?=x)")]).unwrap_err().to_string().contains("cannot be used as a gate"));
     }
 }

@@ -3,7 +3,7 @@
 //! `words` cuts bytes into word hashes, `reading` rolls them into shingles, `sketch` makes a MinHash signature of those, `bands`
 //! finds candidate pairs, `compare` looks at as few of them as decide, `check` and `jaccard` compare borderline ones exactly, `union` joins,
 //! `cap` cuts what closure joined too far, `exact` finds equal texts, `cluster` is the whole way at once and `index` the same in batches
-//! that can be kept (`store`). `spill` is the same again in files, for more than memory holds (`sorted`, `record`). `rows` says where signatures lie. `partition` has the steps for one of many machines, `spans` and `lines` find what repeats inside texts, `signals` measures one text and `gates` says which patterns it may match. Each has a slow twin in `tests/reference/minhash.py`.
+//! that can be kept (`store`). `spill` is the same again in files, for more than memory holds (`sorted`, `record`). `rows` says where signatures lie. `partition` has the steps for one of many machines, `spans` and `lines` find what repeats inside texts, `numbers` counts digests, `signals` measures one text, `gates` says which patterns it may match, `python` (of `python_tokens`) whether it parses. Each has a slow twin in `tests/reference/minhash.py`.
 
 pub mod bands;
 pub mod cap;
@@ -17,9 +17,12 @@ pub mod hash;
 pub mod index;
 pub mod jaccard;
 pub mod lines;
+pub mod numbers;
 pub mod options;
 mod parallel;
 pub mod partition;
+pub mod python;
+pub mod python_tokens;
 pub mod reading;
 pub mod record;
 pub mod rows;

@@ -27,6 +27,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     floor.add_function(wrap_pyfunction!(exact_jaccard, &floor)?)?;
     floor.add_function(wrap_pyfunction!(choose_bands, &floor)?)?;
     crate::data_index::register(&floor)?;
+    crate::data_numbers::register(&floor)?;
     crate::data_partition::register(&floor)?;
     crate::data_signals::register(&floor)?;
     crate::data_spans::register(&floor)?;

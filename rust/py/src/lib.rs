@@ -5,6 +5,7 @@
 
 mod data;
 mod data_index;
+mod data_numbers;
 mod data_partition;
 mod data_signals;
 mod data_spans;

@@ -1,8 +1,8 @@
 """Floor 2, obstore: objects of S3, Azure Blob and Google Cloud Storage as blobs that readers can stream and seek in.
 
-Credentials and endpoints come from the environment variables and files that each cloud's own tools use. A request is
-retried when the store answers 5xx or the connection is cut; after that the build stops with one sentence and resumes
-later. Knows nothing of formats.
+Credentials and endpoints come from the environment variables and files that each cloud's own tools use
+(`STORAGE_EMULATOR_HOST` among them). A request is retried when the store answers 5xx or the connection is cut; after
+that the build stops with one sentence and resumes later. Knows nothing of formats.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ from highrise.data.readers.item import Blob
 
 __all__ = ["objects"]
 
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+}
 _BLOCK = 4 << 20
 _TRIES = 5
 _RETRIES = 4
@@ -60,12 +65,20 @@ def objects(address: str) -> Iterator[Blob]:
 def _store(root: str, address: str) -> Any:
     import obstore.store
 
-    plain = os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", "")).startswith("http://")
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST", "") if root.startswith("gs://") else ""
+    config: Any = {"base_url": emulator, "skip_signature": True} if emulator else None
     retry: Any = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=60)}
+    options: Any = {"allow_http": True} if emulator or _is_plain(root) else None
     try:
-        return obstore.store.from_url(root, client_options={"allow_http": plain}, retry_config=retry)
+        return obstore.store.from_url(root, config=config, client_options=options, retry_config=retry)
     except Exception as error:
         raise InputError(f"{address} cannot be opened: {_reason(error)}; check the address and your key") from error
+
+
+def _is_plain(root: str) -> bool:
+    """Whether the environment names an endpoint without TLS for this kind of store (a server of one's own, a test)."""
+    names = _ENDPOINTS[root.partition("://")[0]]
+    return any(os.environ.get(name, "").startswith("http://") for name in names)
 
 
 def _reason(error: Exception) -> str:
