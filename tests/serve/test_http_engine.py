@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -237,3 +238,20 @@ def test_bad_arguments_are_one_sentence(arguments: list[str], word: str, capsys:
     error = capsys.readouterr().err
     assert word in error
     assert error.startswith("highrise: ")
+
+
+@pytest.mark.parametrize("engine", ["process", "thread"])
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [(b"", "cannot mmap an empty file"), (b"GGUF\x03", "is not a whole GGUF file"), (b"{}", "is not a GGUF file")],
+    ids=["empty", "cut", "json"],
+)
+def test_a_file_that_holds_no_weights_is_one_sentence(
+    content: bytes, word: str, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from highrise.cli import main
+
+    (tmp_path / "model.gguf").write_bytes(content)
+    assert main(["serve", str(tmp_path / "model.gguf"), "--engine", engine, "--port", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert word in line

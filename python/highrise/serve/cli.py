@@ -13,6 +13,7 @@ import msgspec
 from highrise.core.catalogue import locate
 from highrise.core.errors import ConfigError, InputError
 from highrise.core.progress import human_seconds, say
+from highrise.core.weights import open_weights
 from highrise.encode.minilm import MiniLm
 from highrise.encode.prompt import PromptFormat
 from highrise.encode.tokenizer import Tokenizer
@@ -222,7 +223,11 @@ def _here(path: Path, config: ServeConfig, adapter: Path | None, sharers: int) -
 
 
 def _in_process(path: Path, config: ServeConfig, adapter: Path | None, sharers: int) -> tuple[EngineView, Runner]:
-    """The engine in a process of its own; the vocabulary is read here while the weights are read there."""
+    """The engine in a process of its own; the vocabulary is read here while the weights are read there.
+
+    Files that are no weights are refused before a process is started. While `file` is held its header is read once.
+    """
+    file = open_weights(path)
     folders = {
         "path": str(path.absolute()),
         "adapter": None if adapter is None else str(adapter.absolute()),
@@ -230,8 +235,8 @@ def _in_process(path: Path, config: ServeConfig, adapter: Path | None, sharers: 
     }
     process = EngineProcess({**folders, **_options(config, sharers)})
     try:
-        tokenizer = Tokenizer.for_weights(path)
-        return process.view(tokenizer, PromptFormat.for_weights(path, tokenizer)), process
+        tokenizer = Tokenizer.for_weights(file.path)
+        return process.view(tokenizer, PromptFormat.for_weights(file.path, tokenizer)), process
     except BaseException:
         process.close()
         raise
