@@ -344,10 +344,22 @@ Status Decoder::copy_pages(const int32_t* from, const int32_t* to, int64_t count
 
 namespace {
 
+// Tokens that any layer looks back, itself included; 0 when some layer looks at all of them.
+int64_t widest_window(const DecoderShape& shape) {
+  int64_t widest = 0;
+  for (const LayerKind& kind : shape.layer_kinds) {
+    if (kind.window == 0) return 0;
+    widest = std::max(widest, kind.window);
+  }
+  return widest;
+}
+
 Status check_batch(const Decoder::State& state, const Batch& batch, const int32_t* logit_rows, int64_t num_logit_rows,
                    Complaint* complaint) {
   const int64_t page_size = state.options.page_size;
+  const int64_t window = widest_window(state.shape);
   std::vector<int32_t> last(static_cast<size_t>(batch.num_sequences), -1);
+  std::vector<int32_t> first(static_cast<size_t>(batch.num_sequences), 0);
   for (int64_t i = 0; i < batch.num_tokens; ++i) {
     const int32_t token = batch.tokens[i], position = batch.positions[i], sequence = batch.sequences[i];
     if (token < 0 || token >= state.shape.vocab_size) {
@@ -367,12 +379,14 @@ Status check_batch(const Decoder::State& state, const Batch& batch, const int32_
       *complaint = {i, position, before};
       return Status::kPositionOrder;
     }
+    if (before < 0) first[static_cast<size_t>(sequence)] = position;
     before = position;
   }
   for (int64_t sequence = 0; sequence < batch.num_sequences; ++sequence) {
     const int32_t position = last[static_cast<size_t>(sequence)];
     if (position < 0) continue;
-    for (int64_t page = 0; page <= position / page_size; ++page) {
+    const int64_t visible = window > 0 ? std::max<int64_t>(first[static_cast<size_t>(sequence)] + 1 - window, 0) : 0;
+    for (int64_t page = visible / kKeyChunk * kKeyChunk / page_size; page <= position / page_size; ++page) {
       const int32_t id = batch.page_table[sequence * batch.max_pages + page];
       if (id < 0 || id >= state.options.num_pages) {
         *complaint = {sequence * batch.max_pages + page, id, state.options.num_pages};

@@ -120,10 +120,13 @@ class PagedDecoder:
         changes = self.adapters[adapter] if adapter >= 0 else {}
         assert changes is not None, f"adapter {adapter} was removed"
         x = w["model.embed_tokens.weight"][token]
-        slots = [self._slot(place, pages) for place in range(position + 1)]
+        own = self._slot(position, pages)
         group = shape.num_attention_heads // shape.num_key_value_heads
         for layer in range(shape.num_hidden_layers):
             prefix = f"model.layers.{layer}."
+            window = shape.layer_kinds[layer].window if shape.layer_kinds else 0
+            first = max(position + 1 - window, 0) if window else 0
+            slots = [self._slot(place, pages) for place in range(first, position + 1)]
 
             def project(part: str, x: np.ndarray, prefix: str = prefix) -> np.ndarray:
                 out = w[f"{prefix}{part}_proj.weight"] @ x
@@ -135,8 +138,8 @@ class PagedDecoder:
             normed = self._norm(x, f"{prefix}input_layernorm.weight")
             query = self._rotate(project("self_attn.q", normed).reshape(-1, shape.head_dim), position)
             key = self._rotate(project("self_attn.k", normed).reshape(-1, shape.head_dim), position)
-            self.keys[layer, slots[-1]] = key
-            self.values[layer, slots[-1]] = project("self_attn.v", normed).reshape(-1, shape.head_dim)
+            self.keys[layer, own] = key
+            self.values[layer, own] = project("self_attn.v", normed).reshape(-1, shape.head_dim)
             attended = np.empty_like(query)
             for head in range(shape.num_attention_heads):
                 scores = self.keys[layer, slots, head // group] @ query[head] / np.sqrt(np.float32(shape.head_dim))

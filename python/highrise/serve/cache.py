@@ -20,6 +20,9 @@ from highrise.serve.sequence import Sequence
 
 __all__ = ["Cache", "Move"]
 
+_SLACK = 128 + 16
+"""Kernels read in blocks of 128 tokens (`kKeyChunk`), and guesses may have slots behind the last token."""
+
 
 @dataclasses.dataclass(slots=True, frozen=True)
 class Move:
@@ -33,11 +36,12 @@ class Move:
 
 
 class Cache:
-    """The pages of one decoder."""
+    """The pages of one decoder. No token sees further back than `window` tokens, itself included; 0 sees all."""
 
-    def __init__(self, num_pages: int, page_size: int) -> None:
+    def __init__(self, num_pages: int, page_size: int, *, window: int = 0) -> None:
         self.num_pages = num_pages
         self.page_size = page_size
+        self._behind = window + _SLACK if window else 0
         self._pool: Any = rust.PageAllocator(num_pages, page_size)
         self._salts: dict[tuple[str, str], int] = {}
         self._next_salt = itertools.count(1)
@@ -140,6 +144,18 @@ class Cache:
         counts = np.array([sequence.num_exact for sequence in sequences], dtype=np.int64)
         self._pool.commit(handles, counts)
 
+    def slide(self, sequence: Sequence) -> None:
+        """Give back the pages that no later token of the sequence can see; others may find them while they last.
+
+        A floating span may be taken from any of its tokens later, so a sequence with one keeps all.
+        """
+        if not self._behind or sequence.handle is None or sequence.request.floating is not None:
+            return
+        num_slid = (sequence.num_computed - self._behind) // self.page_size
+        if num_slid > sequence.num_slid:
+            sequence.num_slid = num_slid
+            self._pool.slide(sequence.handle, len(sequence.tokens) - sequence.num_computed + self._behind)
+
     def release(self, sequence: Sequence, *, keep_floating: bool = False) -> None:
         """Give back every page of the sequence; what was computed stays findable until it is overwritten.
 
@@ -152,6 +168,7 @@ class Cache:
             sequence.handle = None
             sequence.hole = None
             sequence.num_computed = 0
+            sequence.num_slid = 0
 
     def row(self, handle: int) -> npt.NDArray[np.int32]:
         """The pages of one sequence, int32."""

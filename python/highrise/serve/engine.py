@@ -70,7 +70,8 @@ class Engine:
         """What requests run under that name no adapter."""
         self._prompts = prompts
         self.eos_ids = tuple(tokenizer.eos_ids) if eos_ids is None else eos_ids
-        self.cache = Cache(num_pages, page_size)
+        windows = [kind.window for kind in shape.layer_kinds]
+        self.cache = Cache(num_pages, page_size, window=max(windows) if windows and all(windows) else 0)
         self.scheduler = Scheduler(
             self.cache,
             max_context=min(shape.max_position_embeddings, max_context or shape.max_position_embeddings),

@@ -153,6 +153,8 @@ class Scheduler:
             item.sequence.num_computed = item.start + item.count
         if work:
             self.cache.commit([item.sequence for item in work])
+            for item in work:
+                self.cache.slide(item.sequence)
 
     def see(self, num_tokens: int, seconds: float) -> None:
         """Learn what a step of so many tokens took."""

@@ -45,6 +45,7 @@ class Sequence:
         "num_preemptions",
         "num_prompt",
         "num_reserved",
+        "num_slid",
         "prompt_logprobs",
         "renews",
         "request",
@@ -77,6 +78,8 @@ class Sequence:
         """Leading prompt tokens that were found in the cache on first admission."""
         self.num_reserved = 0
         """New tokens that have a slot in the pages."""
+        self.num_slid = 0
+        """Leading pages that were given back because no later token sees them."""
         self.num_preemptions = 0
         self.handle: int | None = None
         """Name of the sequence in the page allocator; None while it holds no page."""
