@@ -44,7 +44,7 @@ from highrise.serve.engine_link import (
     Start,
     UnloadAdapter,
 )
-from highrise.serve.request import Request
+from highrise.serve.request import Output, Request
 
 if TYPE_CHECKING:
     from highrise.serve.engine import Engine
@@ -124,13 +124,13 @@ class EngineWorker:
         for message in channel.receive():
             self._takes[type(message)](message)
 
-    def _tell(self, outputs: list[Any]) -> None:
+    def _tell(self, outputs: list[Output]) -> None:
+        if outputs:
+            self._channel.send(Outputs(outputs, None))
         now = time.monotonic()
-        due = now - self._told > _STATS_EVERY or not self._engine.has_work
-        if due:
+        if now - self._told > _STATS_EVERY or not self._engine.has_work:
             self._told = now
-        if outputs or due:
-            self._channel.send(Outputs(outputs, self._engine.stats() if due else None))
+            self._channel.send(Outputs([], self._engine.stats()))
 
     # ------------------------------------------------------------------------------------------------- requests
 
