@@ -125,6 +125,15 @@ def test_a_port_in_use_is_found_before_any_work(repository: Path) -> None:
     assert f"port {port} on 127.0.0.1 is in use" in finished.stderr.splitlines()[-1]
 
 
+def test_kernels_of_another_machine_are_found_before_any_work(tmp_path: Path) -> None:
+    write_repository(tmp_path)
+    (tmp_path / "assistant.toml").write_text('name = "other"\n[serve]\nkernels = "sse9"\n')
+    finished = highrise("up", "--port", "0", folder=tmp_path)
+    assert finished.returncode == 2
+    assert 'kernels "sse9" do not run on this CPU; choose auto' in finished.stderr.splitlines()[-1]
+    assert not (tmp_path / ".highrise" / "other" / "data").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [2.0, 4.0, 6.0, 8.0, 11.0])
 def test_a_killed_build_resumes(tmp_path: Path, seconds: float) -> None:

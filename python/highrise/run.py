@@ -21,6 +21,7 @@ from highrise.core.progress import human_seconds, say
 from highrise.encode.index import SearchIndex
 from highrise.encode.minilm import MiniLm
 from highrise.serve.backend import Backend
+from highrise.serve.loader import check_kernels
 from highrise.serve.server import address_of, bind, run_app
 
 __all__ = ["open_parts", "serve_assistant"]
@@ -29,6 +30,7 @@ __all__ = ["open_parts", "serve_assistant"]
 def serve_assistant(assistant: Assistant, *, check_only: bool, retune: bool = False) -> int:
     """Serve until SIGINT or SIGTERM and return 0; with `check_only` ask three questions, return 0 or 1."""
     failures: list[str] = []
+    check_kernels(assistant.serve.kernels)  # before minutes of building, not after
     with bind(assistant.serve.host, assistant.serve.port) as listener:
         built = build_assistant(assistant, retune=retune)
         started = time.monotonic()

@@ -25,7 +25,7 @@ from highrise.encode.prompt import PromptFormat
 from highrise.encode.tokenizer import Tokenizer
 from highrise.serve.engine import Engine
 
-__all__ = ["PAGE_SIZE", "Plan", "load_engine", "plan_memory"]
+__all__ = ["PAGE_SIZE", "Plan", "check_kernels", "load_engine", "plan_memory"]
 
 PAGE_SIZE = 16
 _LARGEST_POOL = 512_000_000
@@ -155,14 +155,19 @@ def load_engine(
     return engine
 
 
+def check_kernels(isa: str) -> None:
+    """`ConfigError` unless the kernels of that name run on this CPU."""
+    available = csrc.available_isas() + csrc.available_orders()
+    if isa != "auto" and isa not in available:
+        raise ConfigError(f'kernels "{isa}" do not run on this CPU; choose auto or one of {", ".join(available)}')
+
+
 def make_decoder(
     file: WeightFile, plan: Plan, *, weights: WeightBits, isa: str = "auto", kv: CacheType = "fp16"
 ) -> Any:
     """The native decoder with every tensor of `file` in it."""
     shape = file.shape
-    available = csrc.available_isas() + csrc.available_orders()
-    if isa != "auto" and isa not in available:
-        raise ConfigError(f'kernels "{isa}" do not run on this CPU; choose auto or one of {", ".join(available)}')
+    check_kernels(isa)
     fields = msgspec.structs.asdict(shape)
     del fields["max_position_embeddings"]  # what the plan makes of it is its own
     if isa in csrc.available_orders() and not shape.is_plain:
