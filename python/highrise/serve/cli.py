@@ -48,6 +48,7 @@ def serve(arguments: argparse.Namespace) -> int:
         answer_timeout=arguments.answer_timeout,
         drain=arguments.drain,
         log_format=arguments.log_format,
+        draft_model=arguments.draft_model,
         otlp_traces_endpoint=arguments.otlp_traces_endpoint,
         models=_pairs("--model", arguments.models, example="fast=smollm2-135m"),
         lora_modules=_pairs("--lora-modules", arguments.lora_modules, example="sql=adapters/sql"),
@@ -137,7 +138,7 @@ def open_backend(
         for other, path in config.models.items():
             if opened[0].serves(other):
                 raise ConfigError(f'"{other}" is a name of the first model as well; give this one another')
-            alone = msgspec.structs.replace(share, lora_modules={})
+            alone = msgspec.structs.replace(share, lora_modules={}, draft_model=None)
             opened.append(
                 open_engine_backend(path, alone, name=other, aliases=(), sharers=sharers, page=page, is_first=False)
             )
@@ -215,10 +216,15 @@ def _options(config: ServeConfig, sharers: int) -> dict[str, Any]:
     }
 
 
+def _draft(config: ServeConfig) -> Path | None:
+    return None if config.draft_model is None else locate(config.draft_model, kind="decoder", download=True, say=say)
+
+
 def _here(path: Path, config: ServeConfig, adapter: Path | None, sharers: int) -> tuple[EngineView, Runner]:
     """The engine on a thread of this process."""
+    draft = _draft(config)
     adapters = {name: Path(folder) for name, folder in config.lora_modules.items()}
-    engine = Engine.load(path, adapter=adapter, adapters=adapters, say=say, **_options(config, sharers))
+    engine = Engine.load(path, adapter=adapter, adapters=adapters, draft=draft, say=say, **_options(config, sharers))
     return engine, EngineRunner(engine)
 
 
@@ -228,8 +234,10 @@ def _in_process(path: Path, config: ServeConfig, adapter: Path | None, sharers: 
     Files that are no weights are refused before a process is started. While `file` is held its header is read once.
     """
     file = open_weights(path)
+    draft = _draft(config)
     folders = {
         "path": str(path.absolute()),
+        "draft": None if draft is None else str(draft.absolute()),
         "adapter": None if adapter is None else str(adapter.absolute()),
         "adapters": {name: str(Path(folder).absolute()) for name, folder in config.lora_modules.items()},
     }

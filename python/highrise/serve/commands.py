@@ -59,6 +59,11 @@ COMMANDS: tuple[Command, ...] = (
                 flag=True,
                 help="offer /v1/load_lora_adapter and /v1/unload_lora_adapter, which read folders of this machine",
             ),
+            Argument(
+                names=("--draft-model",),
+                help="a smaller model of the same vocabulary that guesses ahead; answers stay the same",
+                metavar="MODEL",
+            ),
             Argument(names=("--embedder",), help="an embedding model for /v1/embeddings, such as minilm-l6"),
             Argument(
                 names=("--kv-cache-dtype",),

@@ -48,6 +48,8 @@ class ServeConfig(Config, frozen=True, kw_only=True):
     """At SIGTERM new requests are refused, and those in flight may take so long to finish."""
     log_format: Literal["none", "text", "json"] = "none"
     """One line a request on the standard output; never with a word of a prompt or an answer."""
+    draft_model: str | None = None
+    """A smaller model of the same vocabulary that guesses ahead where nothing can be looked up; no token changes."""
     otlp_traces_endpoint: str | None = None
     """Where OpenTelemetry spans go over HTTP, such as "http://localhost:4318"; None leaves it to OpenTelemetry's own
     variables, and without them nothing is traced."""

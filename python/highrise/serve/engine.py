@@ -32,6 +32,7 @@ from highrise.serve.sequence import Sequence
 if TYPE_CHECKING:
     from highrise.encode.prompt import PromptFormat
     from highrise.encode.tokenizer import Tokenizer
+    from highrise.serve.draft_model import DraftModel
 
 __all__ = ["Engine"]
 
@@ -57,6 +58,7 @@ class Engine:
         max_running: int = 16,
         max_waiting: int = 256,
         speculate: bool = True,
+        draft: DraftModel | None = None,
         name: str = "model",
         eos_ids: tuple[int, ...] | None = None,
         exact_adapters: bool = False,
@@ -79,6 +81,7 @@ class Engine:
             max_running=max_running,
             max_waiting=max_waiting,
             speculate=speculate,
+            guesser=draft,
         )
         self._sequences: dict[str, Sequence] = {}
         self._sessions: dict[str, str] = {}
@@ -292,6 +295,7 @@ class Engine:
         work = self.scheduler.schedule()
         if not work:
             return outputs
+        computing = time.perf_counter()  # a draft model's time is not that of a step of so many tokens
         batch = Batch(work, self.cache, self._table_SP)
         self._transfer()
         logits, rows = batch.run(self.decoder), batch.first_rows
@@ -308,7 +312,7 @@ class Engine:
         seconds = time.perf_counter() - started
         self._step_seconds += seconds
         outputs = [output for output in outputs if output.request_id != _RENEWAL]
-        self.scheduler.see(sum(len(item.places) for item in work), seconds)
+        self.scheduler.see(sum(len(item.places) for item in work), started + seconds - computing)
         return outputs
 
     def _choose_all(self, item: Work, logits_RV: Floats) -> Output:  # noqa: N803

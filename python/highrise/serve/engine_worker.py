@@ -58,13 +58,14 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 
 
 def load(**options: Any) -> Engine:
-    """`Engine.load` with the folders as text; says what was derived."""
+    """`Engine.load` with the paths as text; says what was derived."""
     from highrise.serve.engine import Engine
 
-    adapter = options.pop("adapter", None)
     adapters = {name: Path(folder) for name, folder in options.pop("adapters", {}).items()}
-    path = Path(options.pop("path"))
-    return Engine.load(path, adapter=None if adapter is None else Path(adapter), adapters=adapters, say=say, **options)
+    adapter, draft = (
+        None if one is None else Path(one) for one in map(options.pop, ("adapter", "draft"), (None, None))
+    )
+    return Engine.load(Path(options.pop("path")), adapter=adapter, adapters=adapters, draft=draft, say=say, **options)
 
 
 class EngineWorker:

@@ -23,6 +23,7 @@ from highrise.core.shape import DecoderShape
 from highrise.core.weights import WeightFile, open_weights
 from highrise.encode.prompt import PromptFormat
 from highrise.encode.tokenizer import Tokenizer
+from highrise.serve.draft_model import DraftModel
 from highrise.serve.engine import Engine
 
 __all__ = ["PAGE_SIZE", "Plan", "check_kernels", "load_engine", "plan_memory"]
@@ -97,6 +98,7 @@ def load_engine(
     weights: WeightBits = "stored",
     adapter: Path | None = None,
     adapters: Mapping[str, Path] | None = None,
+    draft: Path | None = None,
     threads: int | None = None,
     isa: str = "auto",
     num_pages: int | None = None,
@@ -112,7 +114,8 @@ def load_engine(
     `weights` keeps the stored bits, or quantises again where the file has more ("int8", "int4"); "float32" expands them
     and computes without quantising anything, slowly, to have something to compare with. `say` hears one line about what
     was derived, one share of `sharers`. Requests run under the one of `adapters` that they name, and without a name
-    under `adapter`. `options` are the engine's own (`step_tokens`, `max_running`, `max_waiting`, `name`).
+    under `adapter`. `draft` is a smaller model of the same vocabulary that guesses ahead. `options` are the engine's
+    own (`step_tokens`, `max_running`, `max_waiting`, `name`).
     Raises `InputError` for weights, adapters or instruction sets that cannot be used.
     """
     started = time.perf_counter()
@@ -139,6 +142,7 @@ def load_engine(
         page_size=PAGE_SIZE,
         max_context=plan.max_context,
         exact_adapters=weights == "float32",
+        draft=None if draft is None else open_draft(draft, tokenizer, plan, weights=weights, isa=isa, kv=kv),
         **options,
     )
     if adapter is not None:
@@ -160,6 +164,24 @@ def check_kernels(isa: str) -> None:
     available = csrc.available_isas() + csrc.available_orders()
     if isa != "auto" and isa not in available:
         raise ConfigError(f'kernels "{isa}" do not run on this CPU; choose auto or one of {", ".join(available)}')
+
+
+def open_draft(
+    path: Path, tokenizer: Tokenizer, plan: Plan, *, weights: WeightBits, isa: str, kv: CacheType
+) -> DraftModel:
+    """The draft model of a file or folder, with pages for as many tokens as the large one has.
+
+    `InputError` when its vocabulary is another one.
+    """
+    file = open_weights(path)
+    own = Tokenizer.for_weights(path)
+    size = min(own.vocab_size, tokenizer.vocab_size, file.shape.vocab_size)
+    other = next((token for token in range(size) if own.token(token) != tokenizer.token(token)), None)
+    if other is not None or size < tokenizer.vocab_size:
+        where = f"{size} tokens" if other is None else f"{own.token(other)!r} as token {other}"
+        raise InputError(f"{path} cannot guess for this model: its vocabulary is another one (it has {where})")
+    decoder = make_decoder(file, plan, weights=weights, isa=isa, kv=kv)
+    return DraftModel(decoder, num_pages=plan.num_pages, page_size=PAGE_SIZE)
 
 
 def make_decoder(

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+from collections.abc import Sequence as Items
+from typing import Protocol
 
 from highrise.core.errors import InputError, ServeError
 from highrise.serve.cache import Cache
@@ -18,7 +20,7 @@ from highrise.serve.sequence import Sequence
 from highrise.serve.speculative import DraftLength
 from highrise.serve.step_cost import PromptCost, StepCost
 
-__all__ = ["QueueFullError", "Scheduler", "Work"]
+__all__ = ["Guesser", "QueueFullError", "Scheduler", "Work"]
 
 
 class QueueFullError(ServeError):
@@ -42,6 +44,8 @@ class Work:
     count: int
     drafts: tuple[int, ...] = ()
     """Guesses for the tokens after these, computed with them (`serve/speculative.py`)."""
+    by_model: bool = False
+    """Whether a draft model guessed."""
 
     @property
     def places(self) -> list[int]:
@@ -62,6 +66,19 @@ class Work:
         return self.start + self.count == len(self.sequence.tokens)
 
 
+class Guesser(Protocol):
+    """A small model that says how sequences may go on (`serve/draft_model.py`)."""
+
+    def seconds(self, num_sequences: int) -> float:
+        """What one guess for each of so many takes."""
+
+    def propose(self, sequences: Items[Sequence], limits: Items[int]) -> list[list[int]]:
+        """At most so many guesses for each."""
+
+    def forget(self, request_id: str) -> None:
+        """The request is over."""
+
+
 class Scheduler:
     """Owns the queue and the running set; every sequence is in exactly one of them, or gone."""
 
@@ -75,6 +92,7 @@ class Scheduler:
         max_waiting: int = 256,
         patience: int = 1000,
         speculate: bool = True,
+        guesser: Guesser | None = None,
         typing_seconds: float = 0.06,
     ) -> None:
         self.cache = cache
@@ -86,6 +104,8 @@ class Scheduler:
         """After this many steps of waiting a request gains one priority."""
         self.speculate = speculate
         """Whether to guess tokens ahead when a step has room for them."""
+        self.guesser = guesser
+        """Guesses where nothing can be looked up."""
         self.typing_seconds = typing_seconds
         """While somebody types, others' prompts are cut so that a step lasts about so long."""
         self.step_cost = StepCost()
@@ -126,6 +146,8 @@ class Scheduler:
         else:
             self.waiting.remove(sequence)
         self.cache.release(sequence, keep_floating=True)
+        if self.guesser is not None:
+            self.guesser.forget(sequence.request.id)
 
     # ------------------------------------------------------------------------------------------------ one step
 
@@ -166,7 +188,7 @@ class Scheduler:
     def settle(self, item: Work, num_right: int) -> None:
         """Keep the first `num_right` guesses of `item`, which became tokens, and give back the slots of the others."""
         sequence = item.sequence
-        sequence.draft_length.see(num_right, len(item.drafts))
+        (sequence.model_length if item.by_model else sequence.draft_length).see(num_right, len(item.drafts))
         if sequence.handle is None:
             return
         sequence.num_computed += num_right
@@ -177,6 +199,7 @@ class Scheduler:
     def _guess(self, work: list[Work], budget: int) -> None:
         """Add guesses to answers under way, as many as fit into what is left of the step and are worth their time."""
         num_tokens = sum(len(item.places) for item in work)
+        without: list[Work] = []
         for item in work:
             sequence = item.sequence
             if item.count != 1 or not item.finishes or sequence.num_generated == 0:
@@ -184,6 +207,7 @@ class Scheduler:
             limit = min(budget, sequence.token_limit - len(sequence.tokens) - 1)
             drafts = sequence.lookup.propose(sequence.tokens, min(limit, DraftLength.MOST)) if limit > 0 else []
             if not drafts:
+                without.append(item)
                 continue
             wanted = min(len(drafts), sequence.draft_length.best(self.step_cost, num_tokens - 1))
             if wanted == 0:
@@ -193,6 +217,26 @@ class Scheduler:
             item.drafts = tuple(drafts[:count])
             budget -= count
             num_tokens += count
+        if self.guesser is not None and without and budget > 0:
+            self._guess_by_model(without, budget, num_tokens, self.guesser)
+
+    def _guess_by_model(self, work: list[Work], budget: int, num_tokens: int, guesser: Guesser) -> None:
+        """The same by a draft model, for answers in which nothing was found to look up."""
+        share = guesser.seconds(len(work)) / len(work)
+        asked: list[tuple[Work, int]] = []
+        for item in work:
+            sequence = item.sequence
+            wanted = sequence.model_length.best(self.step_cost, num_tokens - 1, guess_seconds=share)
+            if wanted == 0:
+                sequence.model_length.rest()
+            limit = min(wanted, budget, sequence.token_limit - len(sequence.tokens) - 1)
+            if limit > 0:
+                asked.append((item, limit))
+                budget -= limit
+        guesses = guesser.propose([item.sequence for item, _ in asked], [limit for _, limit in asked])
+        for (item, _), drafts in zip(asked, guesses, strict=True):
+            count = self.cache.extend(item.sequence, drafts) if drafts else 0
+            item.drafts, item.by_model = tuple(drafts[:count]), True
 
     def _urgency(self, sequence: Sequence) -> tuple[int, int]:
         """Smaller goes first. Waiting makes everyone more urgent, so nobody waits for ever."""

@@ -40,6 +40,7 @@ class Sequence:
         "handle",
         "hole",
         "lookup",
+        "model_length",
         "num_cached",
         "num_computed",
         "num_preemptions",
@@ -106,6 +107,8 @@ class Sequence:
         """Prompt and answer together never grow beyond this many tokens."""
         self.lookup = Lookup()
         self.draft_length = DraftLength()
+        self.model_length = DraftLength()
+        """Of guesses of a draft model; `draft_length` is of those that were looked up."""
         self.sampler = sampler
         self.stream = stream
         self.stop = StopMatcher(request.sampling.stop)

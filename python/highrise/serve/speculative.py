@@ -3,7 +3,7 @@
 Code repeats itself: after three tokens that stood in the prompt or the answer before, what followed then is likely to
 follow now (prompt look-up, Saxena 2023). The guesses go into the step with the token that is due; each is kept when the
 token chosen at its place, by the request's own rule and generator, is the guess. So the tokens are those of a plain
-decoding, greedy or with a seed. A small model as guesser would need the same vocabulary; none of the catalogue has one.
+decoding, greedy or with a seed. Where nothing is found a small model may guess (`serve/draft_model.py`).
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class DraftLength:
     def __init__(self) -> None:
         self._rate = 0.6
 
-    def best(self, cost: StepCost, num_others: int) -> int:
-        """Guesses to try in a step of `num_others` tokens besides; 0 when none pays."""
+    def best(self, cost: StepCost, num_others: int, *, guess_seconds: float = 0.0) -> int:
+        """Guesses to try in a step of `num_others` tokens besides, each after `guess_seconds`; 0 when none pays."""
         rate = min(self._rate, 0.99)
         best, speed = 0, 1 / max(cost.seconds(num_others + 1), 1e-9)
         expected = 1.0
         for count in range(1, self.MOST + 1):
             expected += rate**count
-            found = expected / max(cost.seconds(num_others + 1 + count), 1e-9)
+            found = expected / max(cost.seconds(num_others + 1 + count) + guess_seconds * count, 1e-9)
             if found > speed:
                 best, speed = count, found
         return best
