@@ -27,13 +27,16 @@ from highrise.serve.protocol import (
     DetokenizeRequest,
     EmbeddingRequest,
     InfillRequest,
+    RerankRequest,
     ResponseAnswer,
     ResponseEvent,
     ResponseRequest,
+    ScoreRequest,
     TokenizeRequest,
     decode,
     encode,
 )
+from highrise.serve.rerank import rerank, score
 from highrise.serve.response_stream import response_events
 from highrise.serve.responses import CHAT_NAMES, chat_of, complete
 
@@ -159,6 +162,24 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
         return await answer(request, backend.embed(decode(await body_of(request), EmbeddingRequest)))
 
     @post(
+        ["/v1/rerank", "/rerank", "/v2/rerank"],
+        summary="Documents by how well they fit a query",
+        tags=["embeddings"],
+        operation_class=operation_with_body(RerankRequest),
+    )
+    async def ranked(request: AnyRequest) -> ASGIApp:
+        return await answer(request, rerank(decode(await body_of(request), RerankRequest), backend))
+
+    @post(
+        ["/v1/score", "/score"],
+        summary="How near pairs of texts are",
+        tags=["embeddings"],
+        operation_class=operation_with_body(ScoreRequest),
+    )
+    async def scored(request: AnyRequest) -> ASGIApp:
+        return await answer(request, score(decode(await body_of(request), ScoreRequest), backend))
+
+    @post(
         "/infill",
         summary="Fill a middle, as llama.cpp's editors ask for it",
         tags=["llama.cpp"],
@@ -209,6 +230,8 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
                 chat,
                 responses,
                 embeddings,
+                ranked,
+                scored,
                 infill,
                 tokenize,
                 detokenize,

@@ -33,6 +33,15 @@ from highrise.serve.protocol.completions import Completion, CompletionChoice, Co
 from highrise.serve.protocol.embeddings import Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage
 from highrise.serve.protocol.infill import InfillAnswer, InfillExtra, InfillRequest, InfillSettings, InfillTimings
 from highrise.serve.protocol.models import Model, ModelList
+from highrise.serve.protocol.rerank import (
+    RankedDocument,
+    RerankAnswer,
+    RerankDocument,
+    RerankRequest,
+    Score,
+    ScoreList,
+    ScoreRequest,
+)
 from highrise.serve.protocol.responses import (
     CallItem,
     ContentPart,
@@ -102,6 +111,10 @@ __all__ = [
     "NamedFunction",
     "NamedToolChoice",
     "OutputTokenDetails",
+    "RankedDocument",
+    "RerankAnswer",
+    "RerankDocument",
+    "RerankRequest",
     "ResponseAnswer",
     "ResponseError",
     "ResponseEvent",
@@ -109,6 +122,9 @@ __all__ = [
     "ResponseRequest",
     "ResponseUsage",
     "SamplingFields",
+    "Score",
+    "ScoreList",
+    "ScoreRequest",
     "StreamOptions",
     "StructuredOutputs",
     "TextOptions",
