@@ -110,6 +110,8 @@ void ActivationBuffer::resize(int64_t rows, int64_t cols, bool with_bfloats) {
     scales.assign(group_count, 0.0f);
     sums.assign(group_count, 0);
     part_sums.assign(2 * group_count, 0);
+    scaled_sums.assign(group_count, 0.0f);
+    scaled_part_sums.assign(2 * group_count, 0.0f);
     if (with_bfloats) bfloats.assign(count + static_cast<size_t>(32 * stride), 0);
   }
   view.stride = stride;
@@ -119,12 +121,15 @@ void ActivationBuffer::resize(int64_t rows, int64_t cols, bool with_bfloats) {
   view.scales = scales.data();
   view.sums = sums.data();
   view.part_sums = part_sums.data();
+  view.scaled_sums = scaled_sums.data();
+  view.scaled_part_sums = scaled_part_sums.data();
   view.bfloats = with_bfloats ? bfloats.data() : nullptr;
 }
 
 size_t ActivationBuffer::bytes() const {
-  return values.size() * 4 + codes.size() + scales.size() * 4 + sums.size() * 4 + part_sums.size() * 4 +
-         bfloats.size() * 2;
+  const size_t numbers =
+      values.size() + scales.size() + sums.size() + part_sums.size() + scaled_sums.size() + scaled_part_sums.size();
+  return numbers * 4 + codes.size() + bfloats.size() * 2;
 }
 
 Decoder::State::State(const DecoderShape& own_shape, const DecoderOptions& own_options)

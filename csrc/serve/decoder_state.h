@@ -61,6 +61,7 @@ struct ActivationBuffer {
   std::vector<float> values, scales;
   std::vector<int8_t> codes;
   std::vector<int32_t> sums, part_sums;
+  std::vector<float> scaled_sums, scaled_part_sums;
   std::vector<uint16_t> bfloats;
 
   void resize(int64_t rows, int64_t cols, bool with_bfloats);

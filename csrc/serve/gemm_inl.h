@@ -143,6 +143,32 @@ constexpr int kMiddle = 1 << (Bits - 1);
 
 #endif
 
+// total[t] += minima of 16 rows times the sums of the inputs' groups. Apart from the codes, where the registers are
+// few: that takes a seventh from eight inputs (docs/log/serve-quality.md). Two chains, alike for every T, so that a
+// token has the same bits in any company.
+template <int Parts, int T>
+HIGHRISE_INLINE void add_minima(const uint16_t* minima, const Activations& inputs, int64_t first, int64_t groups,
+                                F (&total)[T]) {
+  const float* sums = Parts == 2 ? inputs.scaled_part_sums : inputs.scaled_sums;
+  const int64_t stride = inputs.groups * Parts, count = groups * Parts;
+  sums += first * stride;
+  F even[T], odd[T];
+  for (int t = 0; t < T; ++t) even[t] = odd[t] = zero();
+  int64_t at = 0;
+  for (; at + 2 <= count; at += 2) {
+    const F one = load_half(minima + at * kTileRows), other = load_half(minima + (at + 1) * kTileRows);
+    for (int t = 0; t < T; ++t) {
+      even[t] = fma(one, set1(sums[t * stride + at]), even[t]);
+      odd[t] = fma(other, set1(sums[t * stride + at + 1]), odd[t]);
+    }
+  }
+  if (at < count) {
+    const F one = load_half(minima + at * kTileRows);
+    for (int t = 0; t < T; ++t) even[t] = fma(one, set1(sums[t * stride + at]), even[t]);
+  }
+  for (int t = 0; t < T; ++t) total[t] = add(total[t], add(even[t], odd[t]));
+}
+
 // out[t][16] = one tile times inputs first .. first + T - 1.
 template <int Bits, int Parts, bool HasMinimum, int T>
 void multiply_tile(const PackedMatrix& matrix, const uint8_t* tile, const Activations& inputs, int64_t first,
@@ -157,7 +183,6 @@ void multiply_tile(const PackedMatrix& matrix, const uint8_t* tile, const Activa
   for (int slice = 0; slice < kSlices; ++slice) {
     const uint8_t* group_codes = tile + slice * kVectorBytes;
     const uint16_t* scales = tile_scales + slice * kLanes;
-    const uint16_t* minima = tile_minima + slice * kLanes;
     F total[T];
     for (int t = 0; t < T; ++t) total[t] = zero();
     for (int64_t group = 0; group < matrix.groups; ++group) {
@@ -185,28 +210,10 @@ void multiply_tile(const PackedMatrix& matrix, const uint8_t* tile, const Activa
           total[t] = fma(to_float(sum[t]), mul(scale, input_scale), total[t]);
         }
       }
-      if constexpr (HasMinimum) {
-        for (int part = 0; part < Parts; ++part) {
-          const F minimum = load_half(minima + part * kTileRows);
-          for (int t = 0; t < T; ++t) {
-            const int64_t at = t * inputs.groups + group;
-            const int32_t of_codes = Parts == 2 ? part_sums[2 * at + part] : sums[at];
-            total[t] = fma(minimum, set1(input_scales[at] * static_cast<float>(of_codes)), total[t]);
-          }
-        }
-        for (int t = 0; t < T; ++t) {
-          const int64_t at = t * inputs.groups + group;
-          // eight bits were made signed on the way where kMiddle is 0: give back 128 codes' worth
-          if constexpr (Bits == 8 && kMiddle<8> == 0) {
-            const F scale = load_half(scales);
-            total[t] = fma(scale, set1(128.0f * input_scales[at] * static_cast<float>(sums[at])), total[t]);
-          }
-        }
-      }
       group_codes += kGroupBytes;
       scales += Parts * kTileRows;
-      minima += Parts * kTileRows;
     }
+    if constexpr (HasMinimum) add_minima<Parts, T>(tile_minima + slice * kLanes, inputs, first, matrix.groups, total);
     for (int t = 0; t < T; ++t) store(out + t * kTileRows + slice * kLanes, total[t]);
   }
 }

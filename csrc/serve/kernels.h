@@ -9,7 +9,7 @@
 namespace highrise::serve {
 
 // The inputs of a linear layer, `rows` of them, in every form that some kernel reads. Row r of a buffer starts at
-// r * stride (values, codes, bfloats) or r * groups (scales, sums) or 2 * r * groups (part_sums).
+// r * stride (values, codes, bfloats) or r * groups (scales, sums) or 2 * r * groups (part sums).
 struct Activations {
   int64_t stride = 0;            // columns rounded up to a multiple of 32; what lies beyond the columns is zero
   int64_t groups = 0;            // stride / 32
@@ -18,7 +18,9 @@ struct Activations {
   float* scales = nullptr;       // largest magnitude of a group of 32, divided by 127
   int32_t* sums = nullptr;       // sum of the codes of a group
   int32_t* part_sums = nullptr;  // the same for each half of a group
-  uint16_t* bfloats = nullptr;   // nullptr where no kernel wants them; readable for 32 rows beyond the last
+  float* scaled_sums = nullptr;  // both times the scale, for weights with minima
+  float* scaled_part_sums = nullptr;
+  uint16_t* bfloats = nullptr;  // nullptr where no kernel wants them; readable for 32 rows beyond the last
 };
 
 enum class Output { kStore, kAdd };

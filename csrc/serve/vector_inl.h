@@ -137,6 +137,9 @@ inline void quantise(const Activations& inputs, int64_t first, int64_t last) {
       inputs.sums[at] = low + high;
       inputs.part_sums[2 * at] = low;
       inputs.part_sums[2 * at + 1] = high;
+      inputs.scaled_sums[at] = scale * static_cast<float>(low + high);
+      inputs.scaled_part_sums[2 * at] = scale * static_cast<float>(low);
+      inputs.scaled_part_sums[2 * at + 1] = scale * static_cast<float>(high);
     }
   }
 }
