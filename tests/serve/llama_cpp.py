@@ -1,4 +1,7 @@
-"""Finds llama.cpp's tools and runs its server for a block: the real peer of floor 6. Skips with the reason."""
+"""Finds llama.cpp's tools and runs its server for a block: the real peer of floor 6, for tests and `bench/`.
+
+A test that needs a tool skips with the reason when it is not there.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,10 @@ class LlamaServer:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def post(self, path: str, body: object) -> dict:
+    def post(self, path: str, body: object, *, seconds: float = 120) -> dict:
         data = json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
             return json.load(answer)
 
     def tokenize(self, text: str, *, special: bool = True) -> list[int]:
@@ -55,12 +58,20 @@ class LlamaServer:
 
 @contextlib.contextmanager
 def llama_server(
-    model: Path, *, context: int = 1024, threads: int = 2, arguments: Sequence[str] = ()
+    model: Path,
+    *,
+    context: int = 1024,
+    slots: int = 1,
+    threads: int = 2,
+    arguments: Sequence[str] = (),
+    program: str | None = None,
 ) -> Iterator[LlamaServer]:
+    """The server for a block; `slots` requests share `context`. `program` is its path if `tool` would not find it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [tool("llama-server"), "-m", str(model), "-c", str(context), "-np", "1", "-t", str(threads)]
+    command = [program or tool("llama-server"), "-m", str(model), "-c", str(context), "-np", str(slots)]
+    command += ["-t", str(threads)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--no-webui", "-ngl", "0", "--no-warmup", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     server = LlamaServer(f"http://127.0.0.1:{port}")
