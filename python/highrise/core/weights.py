@@ -23,7 +23,7 @@ from highrise.core.safetensors import SafeTensors
 from highrise.core.shape import DecoderShape
 from highrise.core.tensor import FromOne, Rows, Tensor
 
-__all__ = ["Tensor", "WeightFile", "open_weights"]
+__all__ = ["Tensor", "WeightFile", "file_rows", "open_weights", "parts_of"]
 
 
 class _GgufTensor(Tensor):
@@ -83,14 +83,11 @@ def open_weights(path: Path) -> WeightFile:
 def _open_gguf(path: Path) -> WeightFile:
     file = open_gguf(path)
     architecture, shape = shape_of_gguf(file)
-    interleaved = {}
-    if architecture == "llama":
-        interleaved = {"attn_q": shape.num_attention_heads, "attn_k": shape.num_key_value_heads}
     tensors: dict[str, Tensor] = {}
     for stored in file.tensors.values():
         if stored.name != "rope_freqs.weight":
             name, part = hugging_face_name(stored.name, architecture, path)
-            tensors[name] = _GgufTensor(name, file, stored, interleaved_heads=interleaved.get(part, 0))
+            tensors[name] = _GgufTensor(name, file, stored, interleaved_heads=_interleaved(architecture, shape, part))
     return WeightFile(
         path=path,
         kind="gguf",
@@ -101,14 +98,46 @@ def _open_gguf(path: Path) -> WeightFile:
     )
 
 
-def _taken_apart(tensors: dict[str, Tensor], shape: DecoderShape) -> dict[str, Tensor]:
-    """The same tensors, with the fused projections of queries, keys, values and of gate and up as one tensor each."""
+def parts_of(file: WeightFile, stored_name: str) -> tuple[str, ...]:
+    """The tensors of `file` that lie in the tensor of that name of its GGUF file, in the order of their rows."""
+    if stored_name == "rope_freqs.weight":
+        return ()
+    name, _ = hugging_face_name(stored_name, file.architecture, file.path)
+    for whole, parts in _fused(file.shape).items():
+        if whole in name and name not in file.tensors:
+            return tuple(name.replace(whole, f".{part}.") for part, _ in parts)
+    return (name,)
+
+
+def file_rows(file: WeightFile, stored_name: str, rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Rows (rows, bytes) of a tensor of `file` in the order in which its GGUF file keeps them."""
+    _, part = hugging_face_name(stored_name, file.architecture, file.path)
+    heads = _interleaved(file.architecture, file.shape, part)
+    if not heads:
+        return rows
+    turned = rows.reshape(heads, 2, -1, rows.shape[1]).swapaxes(1, 2)
+    return np.ascontiguousarray(turned).reshape(rows.shape)
+
+
+def _interleaved(architecture: str, shape: DecoderShape, part: str) -> int:
+    """Heads of a GGUF tensor whose rows are in the order of rotary pairs (2i, 2i+1); 0 for the others."""
+    heads = {"attn_q": shape.num_attention_heads, "attn_k": shape.num_key_value_heads}
+    return heads.get(part, 0) if architecture == "llama" else 0
+
+
+def _fused(shape: DecoderShape) -> dict[str, tuple[tuple[str, int], ...]]:
+    """What fused projections are called, and the parts they hold with their rows."""
     query, key_value = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
     inner = shape.intermediate_size
-    fused = {
+    return {
         ".qkv_proj.": (("q_proj", query), ("k_proj", key_value), ("v_proj", key_value)),
         ".gate_up_proj.": (("gate_proj", inner), ("up_proj", inner)),
     }
+
+
+def _taken_apart(tensors: dict[str, Tensor], shape: DecoderShape) -> dict[str, Tensor]:
+    """The same tensors, with the fused projections of queries, keys, values and of gate and up as one tensor each."""
+    fused = _fused(shape)
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         whole = next((whole for whole in fused if whole in name), "")

@@ -104,21 +104,56 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         path=("quantise",),
         help="write a GGUF file with its matrices at 4 or 8 bits, and say what that costs in perplexity",
-        example="highrise quantise qwen2.5-coder-0.5b coder-int4.gguf --weights int4 --text src/*.py",
+        example="highrise quantise qwen2.5-coder-0.5b coder-int4.gguf --method gptq --calibration src",
         run="highrise.serve.quantise_cli:quantise",
         arguments=(
             Argument(names=("model",), help="a name of the catalogue or a GGUF file"),
             Argument(names=("out",), help="the file to write; it appears only when it is whole"),
             Argument(
-                names=("--weights",), help="bits of the matrices (int4)", choices=("int4", "int8"), default="int4"
+                names=("--weights",),
+                help=(
+                    "the matrices of the layers: 4 bits with a scale and a minimum per 32, 4 bits with a scale, which "
+                    "are less exact and decode faster, or 8 bits (int4)"
+                ),
+                choices=("int4", "int4-symmetric", "int8"),
+                default="int4",
+            ),
+            Argument(
+                names=("--head",),
+                help="the same for the head, and for the embedding where that is the head (int8)",
+                choices=("int4", "int4-symmetric", "int8"),
+                default="int8",
             ),
             Argument(
                 names=("--method",),
-                help="the extremes of 32 weights are codes, or a search for the least squared error (clip)",
-                choices=("round", "clip"),
+                help=(
+                    "without a text: the extremes of 32 weights are codes (round), a search for the least squared "
+                    "error (clip), a minimum that leaves few weights far off (hqq); over a text: columns scaled by "
+                    "their inputs (awq), later columns make up for errors (gptq), both (awq-gptq). (clip)"
+                ),
+                choices=("round", "clip", "hqq", "awq", "gptq", "awq-gptq"),
                 default="clip",
             ),
-            Argument(names=("--text",), help="files to measure the perplexity on, before and after (none)", nargs="+"),
+            Argument(
+                names=("--calibration",),
+                help="files and folders of text like that which the model will see; every tenth file is held out",
+                nargs="+",
+                metavar="PATH",
+            ),
+            Argument(
+                names=("--calibration-tokens",),
+                help="tokens of it that go through the model (16384)",
+                type=int,
+                default=16_384,
+                metavar="N",
+            ),
+            Argument(
+                names=("--text",),
+                help="text to measure the perplexity on, before and after (what was held out)",
+                nargs="+",
+                metavar="PATH",
+            ),
+            Argument(names=("--no-measure",), flag=True, help="measure no perplexity"),
             Argument(names=("--threads",), help="threads of the kernels (the physical cores)", type=int, metavar="N"),
             Argument(names=("--kernels",), help="instruction set of the kernels (auto)", default="auto"),
             Argument(names=("--json",), flag=True, help="print the figures as JSON"),
