@@ -29,8 +29,9 @@ from highrise.serve.engine_process import EngineProcess
 from highrise.serve.engine_view import RestartingError
 from highrise.serve.http import serve_app
 from highrise.serve.request import Output, Request
-from tests.serve.engine_parts import greedy, ids_of, text_of
+from tests.serve.engine_parts import greedy, ids_of, text_of, weights
 from tests.serve.listening import HTTP, listening
+from tests.serve.test_adapters import draw_parts, write_folder
 from tests.serve.tiny_backend import process_backend, tiny_model, tiny_process
 
 ROOT = Path(__file__).parents[2]
@@ -210,6 +211,35 @@ def test_a_killed_engine_is_told_to_all_and_started_again() -> None:
             assert re.search(r'highrise:engine_restarts_total{model_name="tiny"} 1\.0', page)
             assert re.search(r'highrise:engine_up{model_name="tiny"} 1\.0', page)
             assert backend._generation.in_flight == 0
+
+
+def test_adapters_are_loaded_and_dropped_over_there_and_loaded_again_after_a_death(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sql", draw_parts(weights(), 1, rank=2, size=1.5), rank=2)
+    here = tiny_model()
+    here.load_adapter("sql", folder)
+    request = greedy(PROMPT, 12, adapter="sql")
+    expected = ids_of(here.generate([request])[0])
+    assert expected != ids_of(here.generate([greedy(PROMPT, 12)])[0])
+    with started() as process:
+        view = process.view(None, None)  # type: ignore[arg-type]
+
+        async def load() -> None:
+            with pytest.raises(InputError, match=r"adapter_config\.json"):
+                await process.load_adapter("poem", tmp_path / "nowhere")
+            await process.load_adapter("sql", folder)
+            await process.load_adapter("gone", folder)
+            await process.unload_adapter("gone")
+            with pytest.raises(InputError, match='"sql" is loaded already'):
+                await process.load_adapter("sql", folder)
+            assert ids_of(await collect(process, request)) == expected
+
+        asyncio.run(load())
+        assert view.adapters.names == ("sql",) and view.adapters.find("sql").path == folder
+        assert process._child is not None
+        process._child.kill()
+        wait_until(lambda: process.num_restarts == 1 and process.alive, 30)
+        assert ids_of(asyncio.run(collect(process, request))) == expected
+        assert view.adapters.names == ("sql",)
 
 
 def test_a_step_that_fails_says_why_and_is_not_the_end() -> None:

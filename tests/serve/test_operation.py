@@ -212,12 +212,12 @@ def test_counts_of_the_engine_are_told_once() -> None:
 def test_every_metric_of_the_dashboard_exists(backend: EngineBackend) -> None:
     dashboard = json.loads((Path(__file__).parents[2] / "docs" / "grafana" / "serve.json").read_text())
     asked = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ()))
-    names = set(re.findall(r"vllm:\w+", asked))
-    assert len(names) >= 12
+    names = set(re.findall(r"(?:vllm|highrise):\w+", asked))
+    assert len(names) >= 17
     with listening(serve_app(backend)) as url:
         HTTP.post(f"{url}/v1/completions", json={"prompt": "Hi", "max_tokens": 3})
         page = HTTP.get(f"{url}/metrics").text
-    offered = set(re.findall(r"^(vllm:\w+)", page, flags=re.MULTILINE))
+    offered = set(re.findall(r"^((?:vllm|highrise):\w+)", page, flags=re.MULTILINE))
     assert names <= offered, names - offered
     places = [panel["gridPos"] for panel in dashboard["panels"]]
     cells = [
