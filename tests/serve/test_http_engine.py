@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -65,6 +66,19 @@ def test_completion_is_greedy_and_the_stream_agrees(client: openai.OpenAI) -> No
     ids = HTTP.post(str(client.base_url).replace("/v1/", "/tokenize"), json={"prompt": prompt}).json()["tokens"]
     by_ids = client.completions.create(model=MODEL, prompt=ids, max_tokens=12, temperature=0)
     assert by_ids.choices[0].text == whole.choices[0].text
+
+
+def test_an_answer_under_a_schema_and_one_that_is_none(client: openai.OpenAI) -> None:
+    """The grammar goes to the engine's process and is compiled there; so does the reason why one cannot be."""
+    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+    messages: list[Any] = [{"role": "user", "content": "A number, please."}]
+    wanted: Any = {"type": "json_schema", "json_schema": {"name": "number", "schema": schema}}
+    for _ in range(2):
+        answer = client.chat.completions.create(model=MODEL, messages=messages, response_format=wanted, max_tokens=30)
+        assert json.loads(answer.choices[0].message.content or "")["n"] in (1, 2)
+    wanted["json_schema"]["schema"] = {"type": "no such type"}
+    with pytest.raises(openai.BadRequestError, match="cannot be followed"):
+        client.chat.completions.create(model=MODEL, messages=messages, response_format=wanted)
 
 
 def test_logprobs_and_echo(client: openai.OpenAI) -> None:

@@ -100,7 +100,7 @@ def test_a_closed_gate_lets_requests_finish_and_no_new_ones_in() -> None:
         gate.draining = True
         refused = httpx.post(f"{url}/v1/completions", json={"prompt": "a"})
         assert httpx.get(f"{url}/healthz").status_code == 503
-        assert httpx.get(f"{url}/metrics").status_code == 200
+        assert httpx.get(f"{url}/metrics").status_code == httpx.get(f"{url}/livez").status_code == 200
         inside.join(10)
         assert asyncio.run(gate.drain(1)) == 0
     assert answers[0].json()["choices"][0]["text"] == "0123456789"
@@ -193,11 +193,13 @@ def test_a_dead_engine_is_503_for_those_in_flight_and_those_that_come() -> None:
     with listening(serve_app(backend)) as url:
         backend.runner.engine.step = breaks  # type: ignore[method-assign]
         body = {"prompt": "a", "max_tokens": 5}
+        assert all(HTTP.get(f"{url}{path}").status_code == 200 for path in ("/livez", "/readyz", "/health"))
         for _ in range(2):
             refused = HTTP.post(f"{url}/v1/completions", json=body)
             assert refused.status_code == 503, refused.text
             assert refused.json()["error"]["code"] == "engine_stopped"
-        assert HTTP.get(f"{url}/healthz").status_code == 503
+        assert all(HTTP.get(f"{url}{path}").status_code == 503 for path in ("/healthz", "/readyz", "/health"))
+        assert HTTP.get(f"{url}/livez").status_code == 200, "the server itself need not be started again"
 
 
 def test_counts_of_the_engine_are_told_once() -> None:

@@ -27,6 +27,7 @@ from highrise.agent.loop import AgentEvent, AgentLoop, AgentRequest
 from highrise.agent.tools import Toolbox
 from highrise.serve.answers import EventStream, JsonAnswer, event, explain
 from highrise.serve.backend import Backend
+from highrise.serve.gate import ALIVE, READY
 from highrise.serve.http import MAX_BODY, answer, body_of, error_handlers, request_id, serve_routes
 from highrise.serve.openapi import openapi_config, openapi_json, operation_with_body
 from highrise.serve.protocol import ApiError, decode, encode
@@ -40,7 +41,7 @@ __all__ = ["KEY_FILE", "SearchRequest", "build_app"]
 KEY_FILE = Path(".highrise") / "keys.json"
 """Where the API keys of an assistant lie, below its root."""
 
-_OPEN = frozenset(("/", "/healthz", "/health"))
+_OPEN = frozenset(("/", ALIVE, *READY))
 _PAGE_FILES = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
 _MAX_HITS = 50
 

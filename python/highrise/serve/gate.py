@@ -15,9 +15,14 @@ from highrise.serve.protocol import ApiError
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["Gate"]
+__all__ = ["ALIVE", "PROBES", "READY", "Gate"]
 
-_STAYS_OPEN = frozenset({"/metrics"})
+ALIVE = "/livez"
+"""Answers as long as the server runs, whatever the engine does: who restarts a server should look here."""
+READY = ("/healthz", "/health", "/readyz")
+"""Answer when requests can be answered: who sends requests should look here."""
+PROBES = frozenset({"/metrics", ALIVE, *READY})
+_STAYS_OPEN = frozenset({"/metrics", ALIVE})
 _RETRY_SECONDS = "5"
 
 

@@ -18,6 +18,7 @@ from litestar.types import ASGIApp, ExceptionHandlersMap
 from highrise.core.errors import HighriseError
 from highrise.serve.answers import DONE, DisconnectedError, EventStream, JsonAnswer, event, explain, unless_disconnected
 from highrise.serve.backend import Backend
+from highrise.serve.gate import ALIVE, READY
 from highrise.serve.openapi import openapi_config, openapi_json, operation_with_body
 from highrise.serve.protocol import (
     ApiError,
@@ -211,7 +212,11 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
     async def detokenize(request: AnyRequest) -> ASGIApp:
         return await answer(request, backend.detokenize(decode(await body_of(request), DetokenizeRequest)))
 
-    @get(["/healthz", "/health"], summary="Whether requests can be answered", tags=["operation"])
+    @get(ALIVE, summary="Whether the server runs", tags=["operation"])
+    async def livez() -> ASGIApp:
+        return JsonAnswer(b'{"status":"ok"}')
+
+    @get([*READY], summary="Whether requests can be answered", tags=["operation"])
     async def healthz() -> ASGIApp:
         await backend.health()
         return JsonAnswer(b'{"status":"ok"}')
@@ -235,6 +240,7 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
                 infill,
                 tokenize,
                 detokenize,
+                livez,
                 healthz,
                 metrics,
             ],

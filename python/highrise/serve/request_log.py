@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from highrise.serve.gate import PROBES
+
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,7 +24,6 @@ __all__ = ["LogFormat", "RequestLog", "note"]
 
 LogFormat = Literal["none", "text", "json"]
 
-_SILENT = frozenset({"/metrics", "/healthz", "/health"})
 _notes: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("highrise_request_notes", default=None)
 
 
@@ -65,7 +66,7 @@ class RequestLog:
             await self._app(scope, receive, watched)
         finally:
             _notes.reset(token)
-            if line.status >= 400 or scope["path"] not in _SILENT:
+            if line.status >= 400 or scope["path"] not in PROBES:
                 self._write(line.json() if self._form == "json" else line.text())
 
 

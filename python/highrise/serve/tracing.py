@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from highrise.serve.gate import PROBES
+
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -59,7 +61,6 @@ class Spans(Protocol):
 
 
 _span: contextvars.ContextVar[RequestSpan | None] = contextvars.ContextVar("highrise_request_span", default=None)
-_SILENT = frozenset({"/metrics", "/healthz", "/health"})
 
 
 def current_span() -> RequestSpan | None:
@@ -77,7 +78,7 @@ class Traced:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on and watch."""
         kind: str = scope["type"]
-        if kind != "http" or scope["path"] in _SILENT:
+        if kind != "http" or scope["path"] in PROBES:
             await self._app(scope, receive, send)
             return
         span = self._spans.begin(str(scope.get("method", "")), scope["path"], scope["headers"])
