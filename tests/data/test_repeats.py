@@ -45,6 +45,8 @@ def test_spans_are_the_reference_s(texts: list[bytes], length: int) -> None:
         assert not any(marks[text][start:end])
         marks[text][start:end] = [True] * (end - start)
     assert marks == repeats.covered(texts, length)
+    little = repeated_spans(texts, min_bytes=length, memory=200)  # several passes
+    assert [*map(list, (little.text, little.start, little.end))] == [*map(list, (found.text, found.start, found.end))]
     for text, first_text, first_start in zip(found.text, found.first_text, found.first_start, strict=True):
         window = texts[first_text][first_start : first_start + length]
         assert len(window) == length and window in texts[text]

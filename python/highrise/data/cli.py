@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from pathlib import Path
 
 import msgspec
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from highrise.core.config import convert, dump, load_toml
 from highrise.core.cores import usable_cores
@@ -18,11 +16,12 @@ from highrise.core.errors import InputError
 from highrise.core.manifest import read_manifest
 from highrise.core.progress import human_bytes, human_seconds
 from highrise.data.build import build_data
-from highrise.data.config import DataConfig
+from highrise.data.config import DataConfig, parse_memory
 from highrise.data.cut import cut_lines, cut_spans
 from highrise.data.duplicates import settings
+from highrise.data.files import FILES_SCHEMA
 from highrise.data.filters import REASONS
-from highrise.data.shards import read_documents
+from highrise.data.shards import read_columns, read_documents
 from highrise.data.spill import deduplicate_table
 from highrise.data.tables import Table, check_target, open_table
 
@@ -86,7 +85,7 @@ def dedup(arguments: argparse.Namespace) -> int:
         slack=None if arguments.slack < 0 else arguments.slack,
     )
     started = time.monotonic()
-    found = deduplicate_table(table, target, chosen, memory=_memory(arguments.memory))
+    found = deduplicate_table(table, target, chosen, memory=parse_memory(arguments.memory))
     seconds = time.monotonic() - started
     if arguments.json:
         _print_json({**found, "seconds": round(seconds, 3)})
@@ -104,7 +103,7 @@ def dedup(arguments: argparse.Namespace) -> int:
 def spans(arguments: argparse.Namespace) -> int:
     """`highrise data spans`."""
     table, target = _table_and_target(arguments)
-    found = cut_spans(table, target, min_bytes=arguments.min_bytes)
+    found = cut_spans(table, target, min_bytes=arguments.min_bytes, memory=parse_memory(arguments.memory))
     if arguments.json:
         _print_json(found)
     else:
@@ -137,14 +136,6 @@ def _table_and_target(arguments: argparse.Namespace) -> tuple[Table, Path]:
     return table, target
 
 
-def _memory(text: str) -> int:
-    """Bytes, at least 64 MB: "512M", "1G", "1.5 GB"."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)i?B?", text)
-    if match is None:
-        raise InputError(f'--memory is "{text}"; write it as 512M or 2G')
-    return max(int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " ")), 64_000_000)
-
-
 def inspect(arguments: argparse.Namespace) -> int:
     """`highrise data inspect`."""
     folder = Path(arguments.folder)
@@ -171,7 +162,7 @@ def why(arguments: argparse.Namespace) -> int:
     """`highrise data why`."""
     folder = Path(arguments.data)
     read_manifest(folder)
-    files = pq.read_table(folder / "files.parquet")
+    files = read_columns(folder / "files.parquet", FILES_SCHEMA.names)
     wanted = Path(arguments.path).as_posix().removeprefix("./")
     names = pc.binary_join_element_wise(files.column("repository"), files.column("path"), "/")
     rows = files.filter(pc.equal(files.column("path"), wanted)).to_pylist()

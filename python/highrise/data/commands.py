@@ -113,7 +113,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         path=("data", "spans"),
-        help="cut out spans that stood in the texts before, of Parquet or JSON lines (in memory)",
+        help="cut out spans that stood in the texts before, of Parquet or JSON lines",
         example="highrise data spans texts.parquet cut.parquet --min-bytes 200",
         run=f"{_CLI}:spans",
         arguments=(
@@ -125,6 +125,9 @@ COMMANDS: tuple[Command, ...] = (
             ),
             Argument(names=("--column",), help="the text column", default="text", metavar="NAME"),
             Argument(names=("--min-bytes",), help="the shortest span", type=int, default=100, metavar="N"),
+            Argument(
+                names=("--memory",), help="to hold at most, about; the rest lies on disk", default="1G", metavar="SIZE"
+            ),
             _JSON,
         ),
     ),

@@ -5,12 +5,13 @@ Every threshold of the cleaning functions stands here with its default. Knows no
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from highrise.core.config import Config, parse_duration
-from highrise.core.errors import ConfigError
+from highrise.core.errors import ConfigError, InputError
 
-__all__ = ["PERSONAL_KINDS", "TOXIC_CATEGORIES", "CleaningConfig", "DataConfig", "ProseConfig"]
+__all__ = ["PERSONAL_KINDS", "TOXIC_CATEGORIES", "CleaningConfig", "DataConfig", "ProseConfig", "parse_memory"]
 
 TOXIC_CATEGORIES = ("identity attack", "threat", "insult", "sexual", "profanity")
 """What `toxicity.py` tells apart."""
@@ -19,6 +20,14 @@ PERSONAL_KINDS = ("email", "ip", "phone", "author")
 """What `personal.py` replaces."""
 
 _MAX_BYTES = 1 << 40
+
+
+def parse_memory(text: str) -> int:
+    """Bytes, at least 64 MB: "512M", "1G", "1.5 GB"; `InputError` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)i?B?", text)
+    if match is None:
+        raise InputError(f'--memory is "{text}"; write it as 512M or 2G')
+    return max(int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " ")), 64_000_000)
 
 
 class ProseConfig(Config, frozen=True):

@@ -5,6 +5,7 @@ Knows nothing of how repeats are found.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from highrise.core.errors import InputError
-from highrise.core.files import atomic_write
+from highrise.core.files import atomic_write, explain_os_error
 from highrise.core.progress import Progress
+from highrise.data.arrays import strings
 from highrise.data.repeats import FrequentLines, LineCounter, Places, Spans, cut, repeated_spans
 from highrise.data.tables import Batch, Table, kept_writer
 
@@ -26,19 +28,42 @@ __all__ = ["cut_lines", "cut_spans"]
 _MEMORY = 1 << 24
 
 
-def cut_spans(table: Table, target: Path, *, min_bytes: int) -> dict[str, int]:
+def cut_spans(table: Table, target: Path, *, min_bytes: int, memory: int) -> dict[str, int]:
     """Write `table` without what stood in it before, and `target.spans.parquet` with what was cut.
 
-    All texts are held in memory, and about as much again. Returns counts.
+    The texts lie in a mapped file beside `target` meanwhile; what is kept of them takes `memory` bytes at most, about.
+    Returns counts.
     """
-    kept: list[Any] = []
-    with Progress("reading texts", unit="B", total=table.text_bytes()) as progress:
-        for batch in table.batches(memory=_MEMORY):
-            kept.extend(batch.texts if isinstance(batch.texts, list) else [batch.texts])
-            progress.advance(batch.size)
-    texts = kept if not kept or isinstance(kept[0], str) else pa.chunked_array(kept)
-    found = repeated_spans(texts, min_bytes=min_bytes)
-    starts = np.searchsorted(found.text, np.arange(len(texts) + 1))
+    with _spilled(table, target.with_name(f"{target.name}.spans-work")) as texts:
+        found = repeated_spans(texts, min_bytes=min_bytes, memory=memory)
+        num_texts = len(texts)
+    return _cut(table, target, found, num_texts)
+
+
+@contextlib.contextmanager
+def _spilled(table: Table, path: Path) -> Iterator[pa.ChunkedArray]:
+    """The texts of `table` as a column that lies in a file of its own, which is removed in the end."""
+    schema = pa.schema([("text", pa.large_string())])
+    try:
+        with (
+            Progress("reading texts", unit="B", total=table.text_bytes()) as progress,
+            pa.OSFile(str(path), "wb") as file,
+            pa.ipc.new_file(file, schema) as writer,
+        ):
+            for batch in table.batches(memory=_MEMORY):
+                column = strings(batch.texts, pa.large_string()) if isinstance(batch.texts, list) else batch.texts
+                writer.write_table(pa.table([column.cast(pa.large_string())], schema=schema))
+                progress.advance(batch.size)
+        with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as reader:
+            yield reader.read_all().column(0)
+    except OSError as error:
+        raise explain_os_error(error, f"writing {path}") from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _cut(table: Table, target: Path, found: Spans, num_texts: int) -> dict[str, int]:
+    starts = np.searchsorted(found.text, np.arange(num_texts + 1))
 
     def of_batch(batch: Batch) -> Spans:
         first, last = starts[batch.first_row], starts[batch.first_row + len(batch.absent)]
@@ -54,8 +79,8 @@ def cut_spans(table: Table, target: Path, *, min_bytes: int) -> dict[str, int]:
     with atomic_write(report) as file:
         columns = {name: getattr(found, name) for name in ("text", "start", "end", "first_text", "first_start")}
         pq.write_table(pa.table(columns), file, compression="zstd")
-    _write(table, target, ((batch, of_batch(batch)) for batch in table.batches(memory=_MEMORY, whole=True)), len(texts))
-    return {"texts": len(texts), "spans": len(found.text), "bytes_cut": found.bytes}
+    _write(table, target, ((batch, of_batch(batch)) for batch in table.batches(memory=_MEMORY, whole=True)), num_texts)
+    return {"texts": num_texts, "spans": len(found.text), "bytes_cut": found.bytes}
 
 
 def cut_lines(table: Table, target: Path, *, more_than: int, min_bytes: int, threads: int) -> dict[str, int]:

@@ -5,6 +5,8 @@ Reported, or cut out of the texts. Knows nothing of files.
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -49,19 +51,21 @@ class FrequentLines(Places, frozen=True, kw_only=True):
     """In how many texts the line stands."""
 
 
-def repeated_spans(texts: Texts, *, min_bytes: int = 100) -> Spans:
+def repeated_spans(texts: Texts, *, min_bytes: int = 100, memory: int | None = None) -> Spans:
     """Find what stood in the texts before: the longest stretches of which every `min_bytes` bytes stand in an earlier
     text, or earlier in the same one without overlap.
 
     Exact, but that a passage of half the length which stands in more than 64 places is followed at 64 of them.
-    Stretches are narrowed to whole UTF-8 sequences. Needs all texts in memory and about as much again; one thread.
+    Stretches are narrowed to whole UTF-8 sequences. One thread. Beside the texts, which may lie in a mapped file, it
+    holds about 64 bytes for every `min_bytes / 2` of text; with `memory` at most so many bytes: the texts are then read
+    several times, with a share of the fingerprints each time, and the same stretches are found.
     Method: rolling fingerprints (Karp and Rabin 1987) kept at every `min_bytes / 2`-th place, as in rsync.
     Raises `InputError` for `min_bytes` below 16.
     """
     if min_bytes < 16:
         raise InputError(f"min_bytes is {min_bytes}; use 16 or more")
     try:
-        found = rust.data.repeated_spans(hand_over(texts), min_bytes)
+        found = rust.data.repeated_spans(hand_over(texts), min_bytes, sys.maxsize if memory is None else max(memory, 1))
     except (ValueError, TypeError) as error:
         raise InputError(f"cannot look for repeated spans: {error}") from error
     text, start, end, first_text, first_start = found

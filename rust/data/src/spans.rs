@@ -30,13 +30,48 @@ pub struct Span {
 
 /// All repeated spans of at least `length` bytes, in order; spans of one text that touch are one, the source is that of the longest part.
 /// They are cut at the borders of UTF-8 sequences, inwards, so that what is left of valid UTF-8 is valid.
-pub fn repeated_spans(texts: &[&[u8]], length: usize) -> Vec<Span> {
+///
+/// What is kept of the texts takes `memory` bytes at most, about: beyond that the texts are read several times, each time with a share of
+/// the fingerprints. A window that is kept in one pass is found in that pass, so the spans are the same.
+pub fn repeated_spans(texts: &[&[u8]], length: usize, memory: usize) -> Vec<Span> {
     let length = length.max(8);
+    let step = length / 2;
+    let expected: usize = texts.iter().map(|text| text.len() / step + 1).sum();
+    let passes = (expected.saturating_mul(KEPT_BYTES) / memory.max(1) + 1).min(MOST_PASSES) as u64;
+    let mut found = Vec::new();
+    if passes == 1 {
+        pass(texts, length, expected, &|_| true, &mut |spans, text| merge(spans, text, &mut found));
+        return found;
+    }
+    let mut all: Vec<Span> = Vec::new();
+    for number in 0..passes {
+        let mine = |hash: u64| (hash.wrapping_mul(FACTOR) >> 40) % passes == number;
+        pass(texts, length, expected / passes as usize, &mine, &mut |spans, _| all.extend(spans));
+    }
+    all.sort_unstable_by_key(|span| span.text);
+    for spans in all.chunk_by(|left, right| left.text == right.text) {
+        merge(spans.to_vec(), texts[spans[0].text as usize], &mut found);
+    }
+    found
+}
+
+/// Bytes that one kept fingerprint takes, with what tables leave empty.
+const KEPT_BYTES: usize = 64;
+/// Beyond this many passes memory is given instead.
+const MOST_PASSES: usize = 1 << 10;
+
+/// One pass over the texts with the fingerprints that are `mine`; `done` is told what was found in each text.
+fn pass(
+    texts: &[&[u8]],
+    length: usize,
+    expected: usize,
+    mine: &dyn Fn(u64) -> bool,
+    done: &mut dyn FnMut(Vec<Span>, &[u8]),
+) {
     let step = length / 2;
     let window = length - step + 1;
     let leaving = (0..window).fold(1u64, |power, _| power.wrapping_mul(FACTOR));
-    let mut kept = Kept::new(texts.iter().map(|text| text.len() / step + 1).sum());
-    let mut found = Vec::new();
+    let mut kept = Kept::new(expected);
     for (number, &text) in texts.iter().enumerate() {
         let mut spans: Vec<Span> = Vec::new();
         let mut rolling = Rolling { text, window, leaving, at: 0, hash: 0, ready: false };
@@ -46,7 +81,7 @@ pub fn repeated_spans(texts: &[&[u8]], length: usize) -> Vec<Span> {
         while at + window <= text.len() {
             // a window of this text can only be the source of one that does not overlap it
             while next_kept + length <= at {
-                kept.insert_unless_covered(&spans, text, number, next_kept, window, length);
+                kept.insert_unless_covered(&spans, text, number, next_kept, window, length, mine);
                 next_kept += step;
             }
             let before = spans.len();
@@ -61,12 +96,11 @@ pub fn repeated_spans(texts: &[&[u8]], length: usize) -> Vec<Span> {
             }
         }
         while next_kept + window <= text.len() {
-            kept.insert_unless_covered(&spans, text, number, next_kept, window, length);
+            kept.insert_unless_covered(&spans, text, number, next_kept, window, length, mine);
             next_kept += step;
         }
-        merge(spans, text, &mut found);
+        done(spans, text);
     }
-    found
 }
 
 /// Join spans that touch or overlap and cut them at borders of characters.
@@ -173,7 +207,8 @@ impl Kept {
         (place / 64, 1 << (place % 64))
     }
 
-    /// Keep the window at `start`, unless all windows of `length` bytes around it lie in one match.
+    /// Keep the window at `start` if its fingerprint is `mine`, unless all windows of `length` bytes around it lie in one match.
+    #[allow(clippy::too_many_arguments)]
     fn insert_unless_covered(
         &mut self,
         spans: &[Span],
@@ -182,6 +217,7 @@ impl Kept {
         start: usize,
         window: usize,
         length: usize,
+        mine: &dyn Fn(u64) -> bool,
     ) {
         let from = (start + window).saturating_sub(length) as u64;
         let to = (start + length).min(text.len()) as u64;
@@ -189,6 +225,9 @@ impl Kept {
             return;
         }
         let hash = hash_of(&text[start..start + window]);
+        if !mine(hash) {
+            return;
+        }
         let (word, bit) = self.bit(hash);
         self.filter[word] |= bit;
         let place = self.places.len() as u32;

@@ -28,14 +28,19 @@ fn column<'py>(py: Python<'py>, values: impl Iterator<Item = u64>) -> Column<'py
 
 /// Columns (int64): text, start, end, first text, start there.
 #[pyfunction]
-fn repeated_spans<'py>(py: Python<'py>, texts: &Bound<'py, PyAny>, length: usize) -> PyResult<Vec<Column<'py>>> {
+fn repeated_spans<'py>(
+    py: Python<'py>,
+    texts: &Bound<'py, PyAny>,
+    length: usize,
+    memory: usize,
+) -> PyResult<Vec<Column<'py>>> {
     let texts = Texts::new(texts)?;
     let slices = &texts.slices;
     let found = detached(py, || {
         if slices.len() >= u32::MAX as usize {
             return Err(DataError::TooMany(slices.len()));
         }
-        Ok(spans::repeated_spans(slices, length))
+        Ok(spans::repeated_spans(slices, length, memory))
     })?;
     Ok(vec![
         column(py, found.iter().map(|span| u64::from(span.text))),
