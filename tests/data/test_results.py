@@ -147,6 +147,17 @@ def test_a_mixture_is_a_data_folder(built: Path, tmp_path: Path, capsys: pytest.
         mix(built, tmp_path / "z", MixtureConfig(by="repository", weights={"z": 1}))
 
 
+@pytest.mark.parametrize("order", ["seed", "length"])
+def test_a_mixture_that_is_put_in_order_in_files_is_the_same(built: Path, tmp_path: Path, order: str) -> None:
+    found = []
+    for memory in (10**9, 5_000):
+        config = convert({"epochs": 2.5, "order": order, "memory": memory}, MixtureConfig, where="test")
+        mix(built, tmp_path / str(memory), config)
+        found.append(list(read_documents(tmp_path / str(memory))))
+        assert not (tmp_path / str(memory) / "work").exists()
+    assert found[0] == found[1] and len(found[0]) > 100
+
+
 @pytest.mark.parametrize("order", ["length", "quality"])
 def test_a_curriculum_goes_up_in_each_pass(built: Path, tmp_path: Path, order: str) -> None:
     config = convert({"epochs": 2.0, "order": order}, MixtureConfig, where="test")

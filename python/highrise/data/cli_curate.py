@@ -13,6 +13,7 @@ from highrise.core.errors import ConfigError, InputError
 from highrise.core.progress import human_bytes
 from highrise.data.adapters.openai import OpenAITeacher
 from highrise.data.compare import compare
+from highrise.data.config import parse_memory
 from highrise.data.labels import CONFIG_XML, export_tasks
 from highrise.data.mixture import MixtureConfig, mix
 from highrise.data.synthetic import SyntheticConfig, synthesise
@@ -60,6 +61,8 @@ def mixture(arguments: argparse.Namespace) -> int:
             raise ConfigError(f'--weight "{entry}" is no NAME=NUMBER; write for example stdlib=0.5') from error
     keys = ("by", "temperature", "epochs", "max_epochs", "order", "seed")
     given = {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}
+    if arguments.memory:
+        given["memory"] = parse_memory(arguments.memory)
     config = convert({**given, "weights": weights}, MixtureConfig, where="arguments")
     manifest, reused = mix(Path(arguments.folder), Path(arguments.out), config)
     if arguments.json:

@@ -55,6 +55,11 @@ CURATE: tuple[Command, ...] = (
                 choices=("seed", "length", "quality"),
             ),
             Argument(names=("--seed",), help="of the draw and the order", type=int, metavar="N"),
+            Argument(
+                names=("--memory",),
+                help="texts held at once; more go through files (default: 1G)",
+                metavar="N",
+            ),
             _JSON,
         ),
     ),
