@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -352,3 +353,19 @@ def test_the_manifest_is_that_of_a_stage(sources: tuple[str, str], tmp_path: Pat
     build_data(DataConfig(sources=sources), tmp_path / "data")
     manifest = read_manifest(tmp_path / "data")
     assert manifest.stage == "data" and set(manifest.inputs) == set(sources)
+
+
+def test_a_build_imports_no_pandas(tmp_path: Path) -> None:
+    """Half a CPU second a process, which pyarrow would spend wherever it finds it."""
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({"text": module(n), "path": f"{n}.py"}) + "\n" for n in range(25)))
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom highrise.data.build import build_dataset\n"
+        "from highrise.data.config import DataConfig\n"
+        "config = DataConfig(sources=(sys.argv[1],), search_memory=int(sys.argv[3]))\n"
+        "build_dataset(config, Path(sys.argv[2]), workers=0)\n"
+        "print('pandas' in sys.modules)\n"
+    )
+    for memory in ("1000000000", "1000"):
+        command = [sys.executable, "-c", script, str(source), str(tmp_path / memory), memory]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "False\n"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["array_of", "flags", "integers", "strings"]
+__all__ = ["array_of", "flags", "integers", "scalar", "strings", "values"]
 
 
 def strings(values: Sequence[str | None], kind: Any = None) -> pa.Array:
@@ -48,6 +48,34 @@ def array_of(values: Sequence[Any], kind: Any) -> pa.Array:
         return integers(values)
     assert kind == pa.float64(), kind
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.array(values, dtype=np.float64))])
+
+
+def scalar(value: str | float) -> pa.Scalar:
+    """A string or a float64 to compare with, for which `pyarrow.scalar` would import pandas too."""
+    return array_of([value], pa.string() if isinstance(value, str) else pa.float64())[0]
+
+
+def values(column: Any) -> npt.NDArray[Any]:
+    """The values of a column of numbers or bools without nulls, which `to_numpy` would import pandas for."""
+    chunks = [_values(chunk) for chunk in getattr(column, "chunks", [column])]
+    if len(chunks) == 1:
+        return chunks[0]
+    return np.concatenate(chunks) if chunks else np.zeros(0, dtype=_dtype(column.type))
+
+
+def _values(chunk: pa.Array) -> npt.NDArray[Any]:
+    assert chunk.null_count == 0, chunk.null_count
+    buffer, first, count = chunk.buffers()[1], chunk.offset, len(chunk)
+    if buffer is None or not count:
+        return np.zeros(0, dtype=_dtype(chunk.type))
+    if chunk.type == pa.bool_():
+        bits = np.frombuffer(buffer, dtype=np.uint8, count=(first + count + 7) // 8)
+        return np.unpackbits(bits, count=first + count, bitorder="little")[first:].astype(np.bool_)
+    return np.frombuffer(buffer, dtype=_dtype(chunk.type), count=first + count)[first:]
+
+
+def _dtype(kind: Any) -> np.dtype[Any]:
+    return np.dtype({"bool": "bool", "double": "float64"}.get(str(kind), str(kind)))
 
 
 def _bits(values: npt.NDArray[np.bool_]) -> pa.Buffer:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pathspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from highrise.core.config import fingerprint, parse_duration
 from highrise.core.errors import InputError
@@ -37,7 +36,7 @@ from highrise.data.pool import Pool
 from highrise.data.previous import Previous
 from highrise.data.readers import Limits
 from highrise.data.records import Records
-from highrise.data.shards import SCHEMA, table_writer, write_shards, write_table
+from highrise.data.shards import SCHEMA, read_columns, table_writer, write_shards, write_table
 from highrise.data.sources import Source, fingerprint_source, open_sources
 from highrise.data.stream import stream
 
@@ -171,7 +170,7 @@ def _clean(
         if job.done is not None:
             job.data = b""
     if workers <= 0 or all(job.done is not None for job in jobs):
-        write_table(part, clean_jobs(jobs, config))
+        write_table(part, clean_jobs(jobs, config), compression="lz4")
     else:
         pool.clean(jobs, part)
 
@@ -255,5 +254,5 @@ def _kept_tables(records: Records, fates: Fates, parts: list[Path]) -> Iterator[
         if not kept.any():
             continue
         split = strings(np.where(fates.held[rows][kept], "validation", "train").tolist())
-        table = pq.read_table(part, columns=_SHARED, partitioning=None).filter(flags(kept))
+        table = read_columns(part, _SHARED).filter(flags(kept))
         yield table.append_column("split", split).select(SCHEMA.names)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from highrise.core.files import atomic_write
 from highrise.core.progress import human_bytes
+from highrise.data.arrays import scalar, values
 from highrise.data.config import DataConfig
 from highrise.data.decide import Fates
 from highrise.data.filters import REASONS
@@ -73,7 +74,7 @@ class Tally:
         self.by_reason.update({reason: count for reason, count in reasons.items() if reason})
         for reason in reasons:
             if reason and (missing := _EXAMPLES - len(self.examples[reason])) > 0:
-                rows = files.filter(pc.equal(files.column("reason"), reason)).slice(0, missing)
+                rows = files.filter(pc.equal(files.column("reason"), scalar(reason))).slice(0, missing)
                 self.examples[reason] += zip(
                     *(rows.column(name).to_pylist() for name in ("path", "detail")), strict=True
                 )
@@ -82,28 +83,33 @@ class Tally:
             kinds = msgspec.json.decode(found, type=dict[str, int])
             self.redactions.update({kind: number * count for kind, number in kinds.items()})
         self.encodings.update(_counts(files, "encoding"))
-        clusters = files.column("cluster").to_numpy()
+        clusters = values(files.column("cluster"))
         np.add.at(self._families, clusters[clusters >= 0], 1)
-        touched = files.filter(pc.not_equal(files.column("contamination"), ""))
+        touched = files.filter(pc.not_equal(files.column("contamination"), scalar("")))
         for row in touched.select(["repository", "path", "reason", "contamination"]).to_pylist():
             problem, _, share = row["contamination"].rpartition(" ")
             name = f"{row['repository']}/{row['path']}"
             self.problems[problem].add(float(share), name, dropped=row["reason"] == "contaminated")
-        self._add_kept(files.filter(pc.equal(files.column("reason"), "")))
+        self._add_kept(files.filter(pc.equal(files.column("reason"), scalar(""))))
 
     def _add_kept(self, kept: pa.Table) -> None:
-        sizes = kept.column("size").to_numpy()
+        sizes = values(kept.column("size"))
         self.kept += len(kept)
         self.kept_bytes += int(sizes.sum())
-        self.own += int(np.count_nonzero(kept.column("own").to_numpy(zero_copy_only=False)))
+        self.own += int(np.count_nonzero(values(kept.column("own"))))
         self.by_split.update(_counts(kept, "split"))
         self.kept_by_source.update(_counts(kept, "source"))
         for name in self.documents:
-            groups = kept.group_by(name, use_threads=False).aggregate([("size", "count"), ("size", "sum")]).to_pylist()
-            self.documents[name].update({row[name]: row["size_count"] for row in groups})
-            self.bytes[name].update({row[name]: row["size_sum"] for row in groups})
+            groups = kept.column(name).combine_chunks().dictionary_encode()
+            numbers = values(groups.indices)
+            names = groups.dictionary.to_pylist()
+            self.documents[name].update(
+                dict(zip(names, np.bincount(numbers, minlength=len(names)).tolist(), strict=True))
+            )
+            sums = np.bincount(numbers, weights=sizes, minlength=len(names)).astype(np.int64)
+            self.bytes[name].update(dict(zip(names, sums.tolist(), strict=True)))
         self.lengths += np.histogram(sizes, bins=[*_LENGTHS, np.inf])[0]
-        scores = np.rint(kept.column("quality").to_numpy() * (_SCORES - 1)).astype(np.int64)
+        scores = np.rint(values(kept.column("quality")) * (_SCORES - 1)).astype(np.int64)
         self.scores += np.bincount(scores, minlength=_SCORES)
 
     def families(self) -> list[int]:

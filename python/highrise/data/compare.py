@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import pyarrow.parquet as pq
 
-from highrise.data.shards import data_manifest
+from highrise.data.shards import data_manifest, read_columns
 
 __all__ = ["Difference", "compare"]
 
@@ -51,5 +50,5 @@ def compare(first: Path, second: Path) -> Difference:
 def _fates(folder: Path) -> dict[str, tuple[str, str, str]]:
     data_manifest(folder)
     columns = ["repository", "path", "reason", "sha256", "split"]
-    rows = pq.read_table(folder / "files.parquet", columns=columns, partitioning=None).to_pylist()
+    rows = read_columns(folder / "files.parquet", columns).to_pylist()
     return {f"{row['repository']}/{row['path']}": (row["reason"], row["sha256"], row["split"]) for row in rows}

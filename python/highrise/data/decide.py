@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from highrise.data.arrays import flags, integers, strings
+from highrise.data.arrays import flags, integers, scalar, strings, values
 from highrise.data.config import DataConfig
 from highrise.data.duplicates import settings
 from highrise.data.labels import read_verdicts
@@ -49,11 +49,11 @@ def decide(config: DataConfig, records: Records, parts: list[Path], *, workers: 
     """The fate of every record; None when none is usable."""
     fate = np.zeros(len(records), dtype=np.uint8)
     facts = records.table(["reason", "sha256"])
-    usable = pc.equal(facts.column("reason"), "").to_numpy().astype(np.bool_)
+    usable = values(pc.equal(facts.column("reason"), scalar("")))
     if config.verdicts:
         verdicts = read_verdicts(Path(config.verdicts).expanduser())
         listed = strings([digest for digest, verdict in verdicts.items() if verdict == "drop"])
-        rejected = pc.is_in(facts.column("sha256"), value_set=listed).to_numpy().astype(np.bool_)
+        rejected = values(pc.is_in(facts.column("sha256"), value_set=listed))
         fate[rejected] = REJECTED
         usable &= ~rejected
     kept = np.flatnonzero(usable)
@@ -98,7 +98,7 @@ def _rank(records: Records, usable: npt.NDArray[np.bool_], kept: npt.NDArray[np.
     table = table.append_column("row", integers(np.arange(len(records))))
     keys = [("own", "descending"), ("quality", "descending")]
     keys += [(name, "ascending") for name in ("repository", "path", "row")]
-    order = pc.sort_indices(table, sort_keys=keys).to_numpy()
+    order = values(pc.sort_indices(table, sort_keys=keys))
     order = order[usable[order]]
     rank = np.empty(len(records), dtype=np.int64)
     rank[order] = np.arange(len(order))
@@ -110,5 +110,5 @@ def _same(records: Records, left: npt.NDArray[np.int64], right: npt.NDArray[np.i
     same = np.empty(len(left), dtype=np.bool_)
     for start in range(0, len(left), _ROWS):
         pair = [records.take(rows[start : start + _ROWS], ["sha256"]).column(0) for rows in (left, right)]
-        same[start : start + _ROWS] = pc.equal(*pair).to_numpy()
+        same[start : start + _ROWS] = values(pc.equal(*pair))
     return same

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from highrise.data.arrays import flags, integers, strings
+from highrise.data.arrays import flags, integers, scalar, strings, values
 from highrise.data.decide import EQUAL, KEPT, NEAR, REJECTED, Fates
 from highrise.data.ledger import Ledger
 from highrise.data.licenses import UNKNOWN
@@ -22,7 +22,7 @@ __all__ = ["FILES_SCHEMA", "file_tables"]
 FILES_SCHEMA = pa.schema([*RECORD_SCHEMA, ("cluster", pa.int64()), ("split", pa.string())])
 _FACTS = ("path", "source", "repository", "own", "size")
 _FOUND = tuple(name for name in RECORD_SCHEMA.names if name not in _FACTS)
-_NOTHING = {"quality_parts": "{}", "redactions": "{}", "license": UNKNOWN, "quality": 0.0}
+_NOTHING: dict[str, str | float] = {"quality_parts": "{}", "redactions": "{}", "license": UNKNOWN, "quality": 0.0}
 """What stands in a column of a file that was never cleaned; "" in the others."""
 
 
@@ -33,7 +33,7 @@ def file_tables(ledger: Ledger, records: Records, fates: Fates | None) -> Iterat
 
 
 def _joined(batch: pa.RecordBatch, records: Records, fates: Fates | None) -> pa.Table:
-    numbers = batch.column("record").to_numpy()
+    numbers = values(batch.column("record"))
     cleaned = numbers >= 0
     lines = np.flatnonzero(cleaned)
     place = np.zeros(len(batch), dtype=np.int64)
@@ -41,7 +41,7 @@ def _joined(batch: pa.RecordBatch, records: Records, fates: Fates | None) -> pa.
     found = records.take(numbers[lines], list(_FOUND)).take(integers(place, valid=cleaned))
     columns = {name: batch.column(name) for name in _FACTS}
     for name in _FOUND:
-        columns[name] = found.column(name).fill_null(_NOTHING.get(name, "")).combine_chunks()
+        columns[name] = found.column(name).fill_null(scalar(_NOTHING.get(name, ""))).combine_chunks()
     for name in ("reason", "detail"):
         columns[name] = pc.if_else(flags(cleaned), columns[name], batch.column(name))
     cluster = np.full(len(batch), -1, dtype=np.int64)
@@ -49,7 +49,7 @@ def _joined(batch: pa.RecordBatch, records: Records, fates: Fates | None) -> pa.
     if fates is not None:
         rows = numbers[lines]
         cluster[lines] = fates.cluster[rows]
-        equal = batch.column("equal").to_numpy(zero_copy_only=False)[lines]
+        equal = values(batch.column("equal"))[lines]
         fate = fates.fate[rows]
         doubled = (equal & (fates.winner[rows] >= 0)) | (fate == EQUAL)
         split[lines[(fate == KEPT) & ~doubled]] = "train"

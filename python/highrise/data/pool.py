@@ -49,7 +49,8 @@ def _serve(connection: Connection, mark: Any) -> None:
             return
         answer = b""
         try:
-            write_table(Path(chunk.part), clean_jobs(chunk.jobs, chunk.config, lambda number: _set(mark, number)))
+            table = clean_jobs(chunk.jobs, chunk.config, lambda number: _set(mark, number))
+            write_table(Path(chunk.part), table, compression="lz4")
         except HighriseError as error:
             answer = msgspec.msgpack.encode(_Failure(str(error), error.exit_code))
         except OSError as error:

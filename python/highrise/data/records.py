@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from highrise.core.files import explain_os_error
 from highrise.data.arrays import integers
 from highrise.data.clean import CLEAN_SCHEMA
+from highrise.data.shards import read_columns
 
 __all__ = ["RECORD_SCHEMA", "Records"]
 
@@ -67,7 +68,7 @@ def _gathered(parts: Sequence[Path]) -> Iterator[pa.Table]:
     pending: list[pa.Table] = []
     rows = 0
     for part in parts:
-        pending.append(pq.read_table(part, columns=RECORD_SCHEMA.names, partitioning=None))
+        pending.append(read_columns(part, RECORD_SCHEMA.names))
         rows += len(pending[-1])
         if rows >= _ROWS:
             yield pa.concat_tables(pending).combine_chunks()

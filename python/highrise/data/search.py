@@ -17,12 +17,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from highrise.data.arrays import flags
+from highrise.data.arrays import flags, strings
 from highrise.data.duplicates import Duplicates, Settings, choose_kept, search_texts
+from highrise.data.shards import read_columns
 from highrise.data.spill import search_files
 from highrise.data.tables import Batch
 
 __all__ = ["PassedTexts", "find_duplicates"]
+
+
+_EMPTY = strings([""], pa.large_string())[0]
 
 
 class PassedTexts(msgspec.Struct, frozen=True):
@@ -53,11 +57,11 @@ class PassedTexts(msgspec.Struct, frozen=True):
             rows = pq.read_metadata(part).num_rows
             if row + rows > start:
                 skipped = max(start - row, 0)
-                texts = pq.read_table(part, columns=[self.column], partitioning=None).column(self.column)
+                texts = read_columns(part, [self.column]).column(self.column)
                 yield Batch(
                     file=number,
                     first_row=row + skipped,
-                    texts=texts.slice(skipped).fill_null(""),
+                    texts=texts.slice(skipped).fill_null(_EMPTY),
                     absent=~self.usable[row + skipped : row + rows],
                     rows=None,
                     size=texts.nbytes,

@@ -20,12 +20,14 @@ from highrise.core.errors import InputError
 from highrise.core.files import atomic_write
 from highrise.core.manifest import Manifest, read_manifest
 from highrise.core.native import rust
+from highrise.data.arrays import values
 
 __all__ = [
     "SCHEMA",
     "RowGroups",
     "ShardTexts",
     "data_manifest",
+    "read_columns",
     "read_documents",
     "read_tables",
     "shard_paths",
@@ -60,16 +62,22 @@ def data_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """One Parquet file, zstd, row groups of 2,000 rows; the same table gives the same bytes."""
+def write_table(path: Path, table: pa.Table, *, compression: str = "zstd") -> None:
+    """One Parquet file, row groups of 2,000 rows; the same table gives the same bytes."""
     with atomic_write(path) as file:
-        pq.write_table(table, file, compression="zstd", compression_level=3, row_group_size=_ROW_GROUP)
+        pq.write_table(table, file, compression=compression, row_group_size=_ROW_GROUP)
+
+
+def read_columns(path: Path, columns: list[str]) -> pa.Table:
+    """Some columns of a Parquet file. `pyarrow.parquet.read_table` imports pandas wherever it is installed."""
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=columns)
 
 
 @contextlib.contextmanager
 def table_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
     """Write one Parquet file a table at a time; it appears under `path` when the block ends well."""
-    with atomic_write(path) as file, pq.ParquetWriter(file, schema, compression="zstd", compression_level=3) as writer:
+    with atomic_write(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         yield writer.write_table
 
 
@@ -79,7 +87,7 @@ def write_shards(folder: Path, tables: Iterable[pa.Table], *, shard_bytes: int) 
     size = num_shards = 0
     for table in tables:
         table = table.select(SCHEMA.names).cast(SCHEMA)
-        ends = np.cumsum(pc.binary_length(table.column("text")).to_numpy())
+        ends = np.cumsum(values(pc.binary_length(table.column("text"))))
         start = 0
         while start < len(table):
             before = int(ends[start - 1]) if start else 0

@@ -23,6 +23,7 @@ from highrise.core.errors import HighriseError, InputError
 from highrise.core.files import atomic_write, exclusive, explain_os_error
 from highrise.core.native import rust
 from highrise.core.progress import Progress, say
+from highrise.data.arrays import flags, integers
 from highrise.data.columns import hand_over
 from highrise.data.duplicates import Settings
 from highrise.data.tables import Batch, Table, kept_writer
@@ -357,7 +358,9 @@ class _Run(_Search):
                 if len(found) != len(batch.absent):
                     raise self._changed()
                 keep = found == numbers
-                clusters.write_table(pa.table({"row": numbers, "cluster": found, "keep": keep}))
+                clusters.write_table(
+                    pa.table([integers(numbers), integers(found), flags(keep)], names=["row", "cluster", "keep"])
+                )
                 write(_take(batch.rows, np.flatnonzero(keep)))
                 progress.advance(len(found))
                 row += len(found)
@@ -371,4 +374,4 @@ class _Run(_Search):
 def _take(rows: Any, wanted: npt.NDArray[np.int64]) -> Any:
     if isinstance(rows, list):
         return [rows[place] for place in wanted]
-    return rows.take(pa.array(wanted))
+    return rows.take(integers(wanted))

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from highrise.data.arrays import values
+
 __all__ = ["LEVELS", "Split", "split_documents"]
 
 LEVELS = ("repository", "top folder", "document")
@@ -48,7 +50,7 @@ def split_documents(documents: pa.Table, *, share: float, seed: int) -> Split:
     levels: dict[str, str] = {}
     if share <= 0:
         return Split(held=held, levels=levels)
-    owned = documents.column("own").to_numpy(zero_copy_only=False).astype(np.bool_)
+    owned = values(documents.column("own"))
     for label, mine in (("own", owned), ("reference", ~owned)):
         members = np.flatnonzero(mine)
         if len(members) < _MIN_DOCUMENTS and (len(members) < 2 or len(documents) < _MIN_DOCUMENTS):
@@ -56,7 +58,7 @@ def split_documents(documents: pa.Table, *, share: float, seed: int) -> Split:
         chosen, levels[label] = _hold_out(documents, members, share, seed)
         held[chosen] = True
     if "cluster" in documents.column_names and len(documents):
-        clusters = documents.column("cluster").to_numpy()
+        clusters = values(documents.column("cluster"))
         touched = np.zeros(int(clusters.max()) + 1, dtype=np.bool_)
         touched[clusters[held]] = True
         held = touched[clusters]

