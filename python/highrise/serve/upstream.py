@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from highrise.core.errors import InputError
+from highrise.serve.dialects import CompletionForm, context_of, tokenized
 from highrise.serve.metrics import Metrics, RequestTimer
 from highrise.serve.protocol import (
     ApiError,
@@ -65,7 +66,7 @@ class UpstreamBackend:
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         found = self._ask_models(headers)
         self.name = model or (found[0]["id"] if found else "default")
-        self._context = next((one.get("max_model_len") for one in found if one.get("id") == self.name), None)
+        self._context = next((context_of(one) for one in found if one.get("id") == self.name), None)
         self.metrics = Metrics(self.name)
         self._client = httpx.AsyncClient(
             base_url=self._root, headers=headers, timeout=httpx.Timeout(timeout, connect=10.0)
@@ -120,7 +121,8 @@ class UpstreamBackend:
         if request.suffix is not None and self._infill == "llama.cpp":
             return await self._complete_by_infill(request)
         timer = self.metrics.timer()
-        answer = _convert(await self._post("/v1/completions", self._completion_body(request)), Completion)
+        told = await self._post("/v1/completions", self._completion_body(request))
+        answer = _convert(CompletionForm().of(told), Completion)
         _report(timer, answer)
         return answer
 
@@ -177,7 +179,10 @@ class UpstreamBackend:
 
     async def tokenize(self, request: TokenizeRequest) -> Tokenized:
         """Token ids of the server, when it tells them."""
-        return _convert(await self._post("/tokenize", self._body(request)), Tokenized)
+        body = self._body(request)
+        if request.messages is None:  # vLLM's name for the text and llama.cpp's
+            body["prompt"] = body["content"] = request.content if request.prompt is None else request.prompt
+        return _convert(tokenized(await self._post("/tokenize", body), self._context), Tokenized)
 
     async def detokenize(self, request: DetokenizeRequest) -> Detokenized:
         """Text of token ids of the server."""
@@ -250,7 +255,7 @@ class UpstreamBackend:
         return self._chunks(answer, kind, timer)
 
     async def _chunks(self, answer: httpx.Response, kind: type[T], timer: RequestTimer) -> AsyncGenerator[T, None]:
-        decoder = msgspec.json.Decoder(kind)
+        decoder, form = msgspec.json.Decoder(kind), CompletionForm()
         reason = "abort"
         try:
             async for line in answer.aiter_lines():
@@ -263,11 +268,11 @@ class UpstreamBackend:
                 if data.startswith('{"error"'):
                     raise _refusal(json.loads(data), 502)
                 timer.tokens(1)
-                yield decoder.decode(data)
+                yield _convert(form.of(json.loads(data)), kind) if kind is Completion else decoder.decode(data)
             reason = "stop"
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, json.JSONDecodeError) as error:
             raise ApiError(f"The upstream sent what is no chunk: {error}.", status=502, type="server_error") from error
         finally:
             timer.end(reason, prompt_tokens=0, cached_tokens=0)

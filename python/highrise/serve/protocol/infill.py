@@ -47,7 +47,8 @@ class InfillRequest(msgspec.Struct, kw_only=True):
 class InfillSettings(msgspec.Struct):
     """The part of llama.cpp's settings that its editors read."""
 
-    n_ctx: int
+    n_ctx: int = 0
+    """0: not told, as by llama.cpp itself since it says so elsewhere."""
 
 
 class InfillTimings(msgspec.Struct, kw_only=True):
