@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from highrise.cli import main
 from highrise.core.errors import ConfigError, EncodeError, HighriseError, InputError
 from highrise.encode import store as stores
 from highrise.encode.index import IndexConfig, SearchIndex
@@ -16,9 +17,10 @@ from highrise.encode.index_build import build_from_documents
 from highrise.encode.store import StoredRow, VectorStore, open_store, read_place
 from tests.encode import recorded_services as recorded
 from tests.encode.memory_store import MemoryStore
+from tests.encode.minilm_weights import minilm_folder
 from tests.encode.servers import PASSWORD, running_postgres
 from tests.encode.test_chunk import document
-from tests.encode.test_index import TopicEmbedder, paths, sources
+from tests.encode.test_index import TopicEmbedder, _data_folder, paths, sources
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 LANGUAGES = ("python", "rust", "c'++", 'q"uote')
@@ -417,3 +419,25 @@ def test_a_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("highrise.encode.adapters.rest.time.sleep", lambda seconds: None)
     with pytest.raises(EncodeError, match=r"gave no answer \(ConnectError"):
         open_store("azure-search+http://127.0.0.1:1/code", dimension=4, create=True)
+
+
+def test_the_commands_use_a_store(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    weights = str(minilm_folder())
+    data, out = str(_data_folder(tmp_path / "data")), str(tmp_path / "index")
+    url = f"{postgres}?table=commands"
+    assert main(["encode", "index", data, out, "--store", url, "--embedder", weights]) == 0
+    assert "5 embedded (postgresql, 0 taken over)" in (said := capsys.readouterr().out) and "5 rows sent" in said
+    assert PASSWORD not in (tmp_path / "index" / "manifest.json").read_text()
+    assert main(["encode", "index", data, out, "--store", url, "--embedder", weights]) == 0
+    assert "nothing had changed" in capsys.readouterr().out
+    assert main(["encode", "search", "web service", "--index", out, "--mode", "vector", "--limit", "1"]) == 0
+    assert capsys.readouterr().out.startswith("own/net")
+    monkeypatch.setenv("PGPASSWORD", "wrong")
+    assert main(["encode", "search", "load_table", "--index", out]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("own/load.py") and "searched by words alone: cannot connect" in said.err
+    assert main(["encode", "index", data, out, "--store", "redis://x"]) == 2
+    assert "names no store" in capsys.readouterr().err
