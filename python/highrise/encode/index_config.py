@@ -23,7 +23,7 @@ class IndexConfig(Config, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """A definition of at most so many lines stays one chunk."""
     flat_vectors: int = 20_000
     """Up to so many vectors the search looks at every one; above, at an HNSW graph."""
-    graph_vectors: int = 500_000
+    graph_vectors: int = 100_000
     """Up to so many vectors there is a graph; above, lists of product-quantised codes, which are built much faster."""
     store: str = EMBEDDED
     """Where vectors lie: "faiss" in the index folder, or the address of pgvector, Milvus, Pinecone or Azure AI Search

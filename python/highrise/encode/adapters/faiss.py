@@ -24,7 +24,7 @@ _BUILD_BREADTH = 80
 _SEARCH_BREADTH = 96
 _LISTS_PER_ROOT = 2
 """Lists: twice the square root of the number of vectors, so that one list is about as long as there are lists."""
-_PROBES = 32
+_PROBES = 64
 _REFINE = 8
 """So many times the wanted number are compared again at 8 bits."""
 _TRAINING_VECTORS = 64
