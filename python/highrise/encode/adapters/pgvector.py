@@ -78,6 +78,9 @@ class PgVectorStore:
         except psycopg.Error as error:
             raise EncodeError(f"cannot connect to {self._address}: {_words(error)}") from error
         self._teach(connection)
+        # For the session: three statements around each query would cost more than the query.
+        connection.execute("SET hnsw.iterative_scan = strict_order")
+        connection.execute(sql.SQL("SET hnsw.ef_search = {}").format(sql.Literal(_SEARCH_BREADTH)))
         return connection
 
     def _teach(self, connection: psycopg.Connection[Any]) -> None:
@@ -184,13 +187,15 @@ class PgVectorStore:
             values.append(own)
         where = sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(wanted)) if wanted else sql.SQL("")
         statement = sql.SQL("SELECT id FROM {}{} ORDER BY vector <#> %b LIMIT %s").format(self._table, where)
-        breadth = min(max(_SEARCH_BREADTH, limit), _MOST_BREADTH)
+        parameters = [*values, _Half.of(vector), limit]
 
         def ask(connection: psycopg.Connection[Any]) -> list[str]:
+            if limit <= _SEARCH_BREADTH:
+                return [row[0] for row in connection.execute(statement, parameters)]
+            breadth = sql.Literal(min(limit, _MOST_BREADTH))
             with connection.transaction():
-                connection.execute(sql.SQL("SET LOCAL hnsw.ef_search = {}").format(sql.Literal(breadth)))
-                connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
-                return [row[0] for row in connection.execute(statement, [*values, _Half.of(vector), limit])]
+                connection.execute(sql.SQL("SET LOCAL hnsw.ef_search = {}").format(breadth))
+                return [row[0] for row in connection.execute(statement, parameters)]
 
         return self._run(ask)
 
