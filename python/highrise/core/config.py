@@ -14,7 +14,7 @@ import msgspec
 
 from highrise.core.errors import ConfigError
 
-__all__ = ["Config", "convert", "dump", "fingerprint", "load_toml", "parse_duration"]
+__all__ = ["Config", "convert", "dump", "fingerprint", "load_toml", "parse_duration", "parse_size"]
 
 T = TypeVar("T")
 
@@ -71,3 +71,11 @@ def parse_duration(text: str, *, where: str = "duration") -> float:
     if match is None or match[2] not in _UNITS:
         raise ConfigError(f'{where}: cannot read "{text}" as a duration; write for example "3 min", "90 s" or "1.5 h"')
     return float(match[1]) * _UNITS[match[2]]
+
+
+def parse_size(text: str, *, where: str = "size") -> int:
+    """Bytes of a size such as "512M", "1.5 GB" or "2 GiB"; without an i a letter is a power of 1000."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)(i?)B?\s*", text)
+    if match is None:
+        raise ConfigError(f'{where}: cannot read "{text}" as a size; write for example "512M", "1.5 GB" or "2 GiB"')
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " "))

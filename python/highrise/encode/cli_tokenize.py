@@ -20,10 +20,15 @@ from highrise.encode.formats_tiktoken import NAMED
 from highrise.encode.pack import PackOptions, pack_texts
 from highrise.encode.prompt_template import CHATML
 from highrise.encode.tables import TABLES, read_table
+from highrise.encode.text_files import flat_parts
 from highrise.encode.tokenizer import Tokenizer
 from highrise.encode.train import train_tokenizer, write_tokenizer_folder
 
 __all__ = ["count", "decode", "ids", "open_tokenizer", "pack", "read_texts", "train"]
+
+
+_LARGE_BYTES = 16 << 20
+"""A file from this size on is not held whole where that is not needed."""
 
 
 def ids(arguments: argparse.Namespace) -> int:
@@ -77,6 +82,7 @@ def train(arguments: argparse.Namespace) -> int:
         pattern=arguments.pattern,
         min_count=arguments.min_count,
         threads=arguments.threads,
+        memory=arguments.memory,
     )
     out = Path(arguments.out)
     if out.is_file():
@@ -84,12 +90,13 @@ def train(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     with Progress("train tokenizer", unit="B") as progress:
         tokenizer = train_tokenizer(
-            _documents(arguments.sources, None, arguments.field),
+            _documents(arguments.sources, None, arguments.field, parts=True),
             vocabulary=config.vocabulary,
             pattern=config.pattern,
             special=config.special,
             min_count=config.min_count,
             threads=config.threads,
+            memory=config.memory_bytes(),
             progress=progress,
         )
         size = progress.done
@@ -176,8 +183,11 @@ def read_texts(files: Sequence[str]) -> Iterator[tuple[str, str]]:
             raise InputError(f"{name} is no UTF-8 text: {error}") from error
 
 
-def _documents(sources: Sequence[str], split: str | None, field: str = "text") -> Iterator[str]:
-    """Texts of files, of rows of tables, of all files below folders, or of the documents of a data folder."""
+def _documents(sources: Sequence[str], split: str | None, field: str = "text", *, parts: bool = False) -> Iterator[str]:
+    """Texts of files, of rows of tables, of all files below folders, or of the documents of a data folder.
+
+    With `parts` a large file comes in parts, which are held one after another.
+    """
     for source in sources:
         path = Path(source)
         if not path.exists():
@@ -196,7 +206,11 @@ def _documents(sources: Sequence[str], split: str | None, field: str = "text") -
                 yield from read_table(file, field)
                 continue
             try:
-                yield file.read_bytes().decode("utf-8")
+                if parts and file.stat().st_size > _LARGE_BYTES:
+                    for data, offsets in flat_parts(file):
+                        yield from (data[a:b].tobytes().decode() for a, b in itertools.pairwise(offsets.tolist()))
+                else:
+                    yield file.read_bytes().decode("utf-8")
             except UnicodeDecodeError:
                 skipped += 1
             except OSError as error:

@@ -89,6 +89,11 @@ TOKENIZER_COMMANDS: tuple[Command, ...] = (
                 choices=("gpt2", "smollm", "cl100k", "llama3", "qwen2", "o200k"),
             ),
             _FIELD,
+            Argument(
+                names=("--memory",),
+                help='what counts may take, for example "1G"; more goes to files. All in memory when absent',
+                metavar="SIZE",
+            ),
             Argument(names=("--min-count",), help="least count of a pair that is merged", type=int, default=2),
             _THREADS,
             _JSON,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from highrise.core.config import Config
+from highrise.core.config import Config, parse_size
 from highrise.core.errors import ConfigError
 
-__all__ = ["DEFAULT_SPECIALS", "MAX_IDS", "TokenizerConfig"]
+__all__ = ["DEFAULT_SPECIALS", "LEAST_MEMORY", "MAX_IDS", "TokenizerConfig"]
 
 DEFAULT_SPECIALS = (
     "<|endoftext|>",
@@ -25,6 +25,9 @@ DEFAULT_SPECIALS = (
 MAX_IDS = 1 << 24
 """No vocabulary is that large; a file that says so is damaged, and would fill the memory."""
 
+LEAST_MEMORY = 64 << 20
+"""Bytes that training is at least given."""
+
 _SCHEMES = ("gpt2", "smollm", "cl100k", "llama3", "qwen2", "o200k")
 
 
@@ -39,6 +42,8 @@ class TokenizerConfig(Config, frozen=True):
     min_count: int = 2
     """A pair of tokens that occurs less often is not merged."""
     threads: int = 2
+    memory: str | None = None
+    """What counting words may take, for example "1 GB": more goes to files. Without it all stays in memory."""
 
     def __post_init__(self) -> None:
         least = 256 + len(self.special)
@@ -55,5 +60,11 @@ class TokenizerConfig(Config, frozen=True):
             raise ConfigError(f'pattern = "{self.pattern}" is not known; known are {", ".join(_SCHEMES)}')
         if len(set(self.special)) != len(self.special) or not all(self.special):
             raise ConfigError(f"special = {list(self.special)} has an empty token or one twice")
+        if (memory := self.memory_bytes()) is not None and memory < LEAST_MEMORY:
+            raise ConfigError(f'memory = "{self.memory}" is too little to train with; give at least "64 MiB"')
         if self.threads < 1:
             raise ConfigError(f"threads = {self.threads}: at least one thread is needed")
+
+    def memory_bytes(self) -> int | None:
+        """`memory` in bytes."""
+        return None if self.memory is None else parse_size(self.memory, where="memory")

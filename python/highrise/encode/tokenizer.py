@@ -21,6 +21,7 @@ import numpy.typing as npt
 from highrise.core.errors import EncodeError, InputError
 from highrise.core.files import atomic_write
 from highrise.core.native import rust
+from highrise.core.progress import Progress
 from highrise.encode import formats
 from highrise.encode.formats import Special, VocabularyFile
 from highrise.encode.formats_huggingface import write_tokenizer_json
@@ -141,19 +142,33 @@ class Tokenizer:
     @classmethod
     def train(
         cls,
-        texts: Texts | Iterable[str],
+        texts: Texts | Iterable[str] = (),
         *,
         vocabulary: int,
         pattern: str = "qwen2",
         special: Sequence[str] = (),
         min_count: int = 2,
         threads: int = 1,
+        files: Sequence[str | Path] = (),
+        memory: int | None = None,
+        progress: Progress | None = None,
     ) -> Tokenizer:
-        """Learn a new vocabulary; see `highrise.encode.train`."""
+        """Learn a new vocabulary of texts, of files of any size, or both; see `highrise.encode.train`.
+
+        `memory` in bytes lets counts beyond it go to files; `progress` hears of the bytes counted.
+        """
         from highrise.encode.train import train_tokenizer
 
         return train_tokenizer(
-            texts, vocabulary=vocabulary, pattern=pattern, special=special, min_count=min_count, threads=threads
+            texts,
+            vocabulary=vocabulary,
+            pattern=pattern,
+            special=special,
+            min_count=min_count,
+            threads=threads,
+            files=files,
+            memory=memory,
+            progress=progress,
         )
 
     def encode(self, text: str, *, special: SpecialChoice = "none", add_special_tokens: bool = False) -> list[int]:

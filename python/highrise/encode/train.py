@@ -1,14 +1,17 @@
 """Floor 3, train: a new vocabulary from texts. The merges are those of Hugging Face's trainer under the same rule.
 
-Memory grows with the number of different words, not with the text. Knows nothing of models.
+Memory grows with the number of different words, not with the text; a limit sends counts to files, and only when the
+different words alone are too many are the rarest left out, which is said. Knows nothing of models.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -16,16 +19,21 @@ import numpy as np
 from highrise.core.errors import InputError
 from highrise.core.files import atomic_write
 from highrise.core.native import rust
-from highrise.core.progress import Progress
-from highrise.encode.config import TokenizerConfig
+from highrise.core.progress import Progress, human_bytes, say
+from highrise.encode.config import LEAST_MEMORY, TokenizerConfig
 from highrise.encode.formats import Special, VocabularyFile
 from highrise.encode.prompt_template import CHATML
+from highrise.encode.text_files import flat_parts
 from highrise.encode.texts import FlatTexts, Texts, as_batch, without_surrogates
 from highrise.encode.tokenizer import Tokenizer
 
 __all__ = ["build_tokenizer", "train_tokenizer", "write_tokenizer_folder"]
 
 _BATCH_CHARACTERS = 4 << 20
+_COUNT_BYTES = 200
+"""Of memory a piece takes while it is counted and then sorted, on average; see docs/log/encode.md for both."""
+_TRAIN_BYTES = 260
+"""While merges are learned."""
 _Text = TypeVar("_Text", bound=str | bytes)
 
 
@@ -37,34 +45,71 @@ def train_tokenizer(
     special: Sequence[str] = (),
     min_count: int = 2,
     threads: int = 1,
+    files: Sequence[str | Path] = (),
+    memory: int | None = None,
+    folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Tokenizer:
     """Learn a vocabulary; it is smaller than asked for when the texts hold no more pairs that occur `min_count` times.
 
     Texts are an iterable of str or bytes, which need not fit the memory, or whatever `encode_batch` takes. Special
     tokens have the first ids, in the order given; text in the corpus that spells one is plain text.
+
+    `files` are UTF-8 files of any size, read after `texts`. With `memory`, in bytes, counts beyond it go to files in a
+    new folder in `folder` (the system's for temporary files by default), without a change to what is learned, until
+    the different words of the corpus do not fit: then the rarest are left out, and how many is printed.
     """
-    trainer: Any = rust.BytePairTrainer(pattern)
-    given = as_batch(texts)
-    if isinstance(given, tuple):
-        for data, offsets in flat_batches(given, _BATCH_CHARACTERS * threads):
+    with contextlib.ExitStack() as stack:
+        options: dict[str, object] = {}
+        if memory is not None:
+            if memory < LEAST_MEMORY:
+                raise InputError(f"{memory} bytes are too few to train with; give at least {human_bytes(LEAST_MEMORY)}")
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="highrise-counts-", dir=folder))
+            options = {"folder": place, "most": memory // _COUNT_BYTES, "room": memory // _TRAIN_BYTES}
+        trainer = rust.BytePairTrainer(pattern, **options)  # type: ignore[arg-type]
+        _count(trainer, as_batch(texts), files, threads=threads, progress=progress)
+        if not trainer.size()[1]:
+            raise InputError("there is no text to train a vocabulary on")
+        pieces, occurrences, least = trainer.finish()
+        if pieces:
+            say(
+                f"{pieces:,} rare words, at {occurrences:,} places in the corpus, did not fit into memory and were "
+                f"left out; the others occur {least} times or more"
+            )
+        tokens, merges = trainer.train(vocabulary, len(special), min_count)
+    specials = [Special(text, index) for index, text in enumerate(special)]
+    return Tokenizer(VocabularyFile(scheme=pattern, specials=specials, tokens=tokens, merges=merges))
+
+
+def _count(
+    trainer: rust.BytePairTrainer,
+    texts: FlatTexts | Iterable[str | bytes],
+    files: Sequence[str | Path],
+    *,
+    threads: int,
+    progress: Progress | None,
+) -> None:
+    if isinstance(texts, tuple):
+        for data, offsets in flat_batches(texts, _BATCH_CHARACTERS * threads):
             trainer.add_flat(data, offsets, threads)
             _advance(progress, trainer)
     else:
-        for batch in batches(given, _BATCH_CHARACTERS * threads):
+        for batch in batches(texts, _BATCH_CHARACTERS * threads):
             try:
                 trainer.add(batch, threads)
             except UnicodeEncodeError:
                 trainer.add([without_surrogates(text) if isinstance(text, str) else text for text in batch], threads)
             _advance(progress, trainer)
-    if not trainer.size()[1]:
-        raise InputError("there is no text to train a vocabulary on")
-    tokens, merges = trainer.train(vocabulary, len(special), min_count)
-    specials = [Special(text, index) for index, text in enumerate(special)]
-    return Tokenizer(VocabularyFile(scheme=pattern, specials=specials, tokens=tokens, merges=merges))
+    for file in files:
+        for data, offsets in flat_parts(Path(file)):
+            try:
+                trainer.add_flat(data, offsets, threads)
+            except InputError as error:
+                raise InputError(f"{file} is no UTF-8 text ({error})") from error
+            _advance(progress, trainer)
 
 
-def _advance(progress: Progress | None, trainer: Any) -> None:
+def _advance(progress: Progress | None, trainer: rust.BytePairTrainer) -> None:
     if progress is not None:
         progress.advance(trainer.size()[1] - progress.done)
 
@@ -127,6 +172,8 @@ def build_tokenizer(config: TokenizerConfig, data_folder: Path, out: Path) -> di
             special=config.special,
             min_count=config.min_count,
             threads=config.threads,
+            memory=config.memory_bytes(),
+            folder=out,
             progress=progress,
         )
         read = int(progress.done)

@@ -64,6 +64,15 @@ pub enum Error {
     },
     /// More text than 32-bit positions can count.
     TooLong(usize),
+    /// A file of counts that did not fit into memory.
+    Spill {
+        /// Its place.
+        path: String,
+        /// "written" or "read".
+        doing: &'static str,
+        /// What the system says.
+        reason: String,
+    },
 }
 
 impl fmt::Display for Error {
@@ -96,6 +105,9 @@ impl fmt::Display for Error {
                 "text {index} is not UTF-8 at byte {position}; decode it first, or use encode_bytes, which keeps such bytes"
             ),
             Error::TooLong(bytes) => write!(out, "a text of {bytes} bytes is longer than 4 GiB; split it first"),
+            Error::Spill { path, doing, reason } => {
+                write!(out, "the counts that did not fit into memory cannot be {doing} ({path}: {reason}); is there room on the disk?")
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod pieces;
 pub mod pipeline;
 mod probe;
 pub mod special;
+pub mod spill;
 pub mod split;
 pub mod stream;
 pub mod tokenizer;

@@ -4,11 +4,13 @@
 //! again costs more than the work.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use highrise_encode::alphabet::Alphabet;
 use highrise_encode::count::PieceCounts;
 use highrise_encode::special::SpecialMatcher;
+use highrise_encode::spill::SpilledCounts;
 use highrise_encode::split::{Path, ROOM};
 use highrise_encode::stream::Utf8Stream;
 use highrise_encode::tokenizer::Offsets;
@@ -395,24 +397,42 @@ impl TextStream {
 /// Counts the pieces of a corpus and learns merges from them.
 #[pyclass(module = "highrise._native")]
 struct BytePairTrainer {
-    counts: PieceCounts,
+    counts: SpilledCounts,
+    folder: PathBuf,
+    most: usize,
+    room: usize,
+}
+
+impl BytePairTrainer {
+    fn hold(&self, counts: PieceCounts) -> SpilledCounts {
+        SpilledCounts::new(counts, &self.folder, self.most).with_room(self.room)
+    }
 }
 
 #[pymethods]
 impl BytePairTrainer {
+    /// Without a folder all counts stay in memory; with one, more than `most` different pieces go to files in it, and at the
+    /// end the most frequent `room` pieces are learned from.
     #[new]
-    fn new(py: Python<'_>, scheme: &str) -> PyResult<Self> {
-        Ok(BytePairTrainer { counts: PieceCounts::new(scheme_of(py, scheme)?) })
+    #[pyo3(signature = (scheme, *, folder=None, most=None, room=None))]
+    fn new(
+        py: Python<'_>,
+        scheme: &str,
+        folder: Option<PathBuf>,
+        most: Option<usize>,
+        room: Option<usize>,
+    ) -> PyResult<Self> {
+        let most = if folder.is_some() { most.unwrap_or(usize::MAX) } else { usize::MAX };
+        let (folder, room) = (folder.unwrap_or_default(), room.unwrap_or(usize::MAX));
+        let counts = SpilledCounts::new(PieceCounts::new(scheme_of(py, scheme)?), &folder, most).with_room(room);
+        Ok(BytePairTrainer { counts, folder, most, room })
     }
 
     /// Counts the pieces of a list of str or bytes.
     fn add(&mut self, py: Python<'_>, texts: &Bound<'_, PyAny>, threads: usize) -> PyResult<()> {
         let held = hold(texts)?;
         let counts = &mut self.counts;
-        run(py, true, || {
-            counts.add(&as_texts(&held)?, threads);
-            Ok(())
-        })
+        run(py, true, || counts.add(&as_texts(&held)?, threads))
     }
 
     /// The same for texts that lie one after another in `data`, text i at `offsets[i]` to `offsets[i + 1]`.
@@ -425,18 +445,26 @@ impl BytePairTrainer {
     ) -> PyResult<()> {
         let flat = flat_texts(py, &data, &offsets)?;
         let counts = &mut self.counts;
-        run(py, true, || {
-            counts.add(&flat.texts()?, threads);
-            Ok(())
-        })
+        run(py, true, || counts.add(&flat.texts()?, threads))
     }
 
-    /// Number of different pieces, and of bytes.
-    fn size(&self) -> (usize, u64) {
-        (self.counts.len(), self.counts.bytes())
+    /// Number of different pieces in memory, of bytes counted, and of files written.
+    fn size(&self) -> (usize, u64, usize) {
+        (self.counts.num_held(), self.counts.bytes(), self.counts.num_written())
     }
 
-    /// Tokens in the byte alphabet ("" for special ones, which come first), and merges "left right".
+    /// Brings the counts together; what was left out for want of room: the number of pieces, how often they occur in all, and
+    /// how often those do at least that were kept.
+    fn finish(&mut self, py: Python<'_>) -> PyResult<(u64, u64, u64)> {
+        let nothing = PieceCounts::new(self.counts.scheme());
+        let nothing = self.hold(nothing);
+        let counts = std::mem::replace(&mut self.counts, nothing);
+        let (counts, left_out) = run(py, true, || counts.finish())?;
+        self.counts = self.hold(counts);
+        Ok((left_out.pieces, left_out.occurrences, left_out.least))
+    }
+
+    /// Tokens in the byte alphabet ("" for special ones, which come first), and merges "left right", of the counts in memory.
     fn train(
         &self,
         py: Python<'_>,
@@ -445,7 +473,7 @@ impl BytePairTrainer {
         min_count: u64,
     ) -> PyResult<(Vec<String>, Vec<String>)> {
         run(py, true, || {
-            let trained = highrise_encode::train::train(&self.counts, vocabulary, num_specials, min_count)?;
+            let trained = highrise_encode::train::train(self.counts.held(), vocabulary, num_specials, min_count)?;
             let alphabet = Alphabet::default();
             let tokens: Vec<String> = trained.tokens.iter().map(|token| alphabet.text(token)).collect();
             let text = |id: u32| tokens[id as usize].as_str();
