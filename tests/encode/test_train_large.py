@@ -121,4 +121,5 @@ def test_a_gigabyte_is_trained_on_in_less_than_a_gigabyte(tmp_path: Path) -> Non
         capture_output=True, text=True, check=True, timeout=1000,
     )  # fmt: skip
     vocabulary, peak = json.loads(done.stdout)
+    print(f"peak {peak:,} bytes", done.stderr)
     assert vocabulary == 8000 and peak < 1_000_000_000, (peak, done.stderr)
