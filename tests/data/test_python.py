@@ -79,7 +79,7 @@ def test_what_is_accepted_parses(pieces: list[str]) -> None:
 
 @pytest.mark.parametrize("rounds", [2_000, pytest.param(200_000, marks=pytest.mark.slow)])
 def test_mutated_modules_are_accepted_only_where_they_parse(rounds: int) -> None:
-    generator = random.Random()
+    generator = random.Random(1 if rounds < 10_000 else None)  # the long run looks for new ones
     texts = samples()
     accepted = 0
     for _ in range(rounds):

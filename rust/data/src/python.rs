@@ -620,11 +620,23 @@ impl Parser<'_> {
                 self.computed = true;
                 while self.skip(Token::Text)? {}
             }
-            Token::Open => self.deeper(|parser| parser.bracketed(Token::Close))?,
-            Token::OpenSquare => self.deeper(|parser| parser.bracketed(Token::CloseSquare))?,
-            Token::OpenBrace => self.deeper(Self::braced)?,
+            Token::Open | Token::OpenSquare => {
+                let end = if self.token() == Token::Open { Token::Close } else { Token::CloseSquare };
+                let mut inside = false;
+                self.deeper(|parser| {
+                    parser.bracketed(end)?;
+                    inside = parser.computed;
+                    Ok(())
+                })?;
+                self.computed |= inside;
+            }
+            Token::OpenBrace => {
+                self.deeper(Self::braced)?;
+                self.computed = true;
+            }
             _ => return Err(Unsure),
         }
+        let mut called = false;
         loop {
             match self.token() {
                 Token::Dot => {
@@ -634,14 +646,19 @@ impl Parser<'_> {
                 Token::Open => {
                     self.advance()?;
                     self.deeper(Self::arguments)?;
+                    called = true;
+                    continue;
                 }
                 Token::OpenSquare => {
                     self.advance()?;
                     self.deeper(Self::subscript)?;
                 }
-                _ => return Ok(()),
+                _ => break,
             }
+            called = false;
         }
+        self.computed |= called;
+        Ok(())
     }
 
     /// A tuple, a list, a generator, or an expression in brackets.
@@ -708,6 +725,7 @@ impl Parser<'_> {
                 self.disjunction()?;
             }
         }
+        self.computed = true;
         Ok(())
     }
 
@@ -819,6 +837,10 @@ mod tests {
             "from x import (a\n",
             "x = a == not b\n",
             "return return\n",
+            "a = f(x) = b\n",
+            "(1, a) = b\n",
+            "{a} = b\n",
+            "[a for a in b] = c\n",
             "if a:\n\tb\n        c\n",
         ] {
             assert!(!parses(text), "{text}");

@@ -106,7 +106,7 @@ impl<'a> Reader<'a> {
                 b'\t' => (eight, one) = (eight / 8 * 8 + 8, one + 1),
                 b'\x0c' => (eight, one) = (0, 0),
                 b'#' => {
-                    self.to_end_of_line();
+                    self.skip_line();
                     continue;
                 }
                 b'\n' => (eight, one) = (0, 0),
@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    fn to_end_of_line(&mut self) {
+    fn skip_line(&mut self) {
         let rest = self.rest();
         self.at += rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
     }
@@ -149,7 +149,7 @@ impl<'a> Reader<'a> {
             match self.byte(0) {
                 b' ' | b'\t' | b'\x0c' => self.at += 1,
                 b'\\' if self.byte(1) == b'\n' && self.at + 2 < self.text.len() => self.at += 2,
-                b'#' if !self.inside => self.to_end_of_line(),
+                b'#' if !self.inside => self.skip_line(),
                 b'\n' if self.depth > 0 => self.at += 1,
                 b'\n' => {
                     self.at += 1;
