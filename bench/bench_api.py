@@ -126,7 +126,7 @@ def test_overhead_paired(benchmark: Any, engine: Any, ports: dict[str, int], tok
     runs: dict[str, Callable[[], object]] = {"engine": lambda: _directly(engine, tokens)}
     runs |= {kind: functools.partial(client.ask, tokens) for kind, client in clients.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(60 if tokens == 1 else 8):
+    for _ in range(40 if tokens == 1 else 5):
         for name, run in runs.items():
             started = time.perf_counter()
             run()
