@@ -43,6 +43,7 @@ test-all: build  ## the default tests and the long ones
 	$(BIN)/uv pip install --quiet --python $(BIN)/python kubernetes-validate==1.37.0
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps litellm==1.109.1
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock "pyspark[sql]==4.3.0" "ray[data]==2.60.0"
+	@scripts/install_stores.sh
 	cargo test --release --quiet --workspace --exclude highrise-py
 	$(BIN)/python -m pytest --timeout 1200 $(ARGS)
 

@@ -34,7 +34,7 @@ def random_blocks(kind: str, count: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", sorted(BLOCKS))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(count=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
 def test_dequantise_equals_the_gguf_package(kind: str, count: int, seed: int) -> None:
     raw = random_blocks(kind, count, seed)

@@ -25,7 +25,7 @@ ARRAYS = st.dictionaries(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(arrays=ARRAYS)
 def test_ours_loads_in_theirs_and_theirs_in_ours(tmp_path_factory: pytest.TempPathFactory, arrays: dict) -> None:
     folder = tmp_path_factory.mktemp("safetensors")

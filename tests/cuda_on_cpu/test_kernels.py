@@ -59,7 +59,7 @@ def test_attention(kernels: Kernels, heads: int, kv_heads: int, head_dim: int, s
     assert not out[1].any()  # the empty sequence
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     lengths=st.lists(st.integers(0, 90), min_size=1, max_size=3),
     group=st.integers(1, 9),
@@ -112,7 +112,7 @@ def test_gemm(kernels: Kernels, m: int, n: int, k: int, bfloat: bool) -> None:
     assert relative_error(out, reference.gemm(*inputs)) < tolerance(bfloat=bfloat)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(m=st.integers(1, 70), n=st.integers(1, 140), groups=st.integers(1, 9), seed=st.integers(0, 1000))
 def test_gemm_agrees_for_any_shape(kernels: Kernels, m: int, n: int, groups: int, seed: int) -> None:
     inputs = make_gemm(m, n, groups * 32, bfloat=False, seed=seed)

@@ -30,7 +30,7 @@ def cut(texts: list[bytes], number: int) -> list[list[bytes]]:
     st.sampled_from([None, 0.0, 0.03]),
     st.booleans(),
 )
-@options(max_examples=80, deadline=None)
+@options(max_examples=80)
 def test_batches_are_one_search(
     groups: list[list[bytes]], number: int, verify: Verify, slack: float | None, tail: bool
 ) -> None:
@@ -52,7 +52,7 @@ def test_batches_are_one_search(
 
 
 @given(families(), families(), st.sampled_from(["estimate", "borderline"]), st.sampled_from([0.03, None]))
-@options(max_examples=20, deadline=None)
+@options(max_examples=20)
 def test_a_kept_one_goes_on(
     tmp_path_factory: pytest.TempPathFactory,
     first: list[bytes],

@@ -51,7 +51,7 @@ raw = st.one_of(
 
 
 @given(raw, st.sampled_from(SHINGLES), st.sampled_from(FORMS))
-@options(max_examples=300, deadline=None)
+@options(max_examples=300)
 def test_words_forms_and_shingles_are_the_reference_s(text: bytes, shingle: str, equal: Equal) -> None:
     chosen = settings(shingle=shingle, equal=equal)
     assert rust.data.word_hashes(text).tolist() == [minhash.hash_word(word) for word in minhash.words(text)]
@@ -63,7 +63,7 @@ def test_words_forms_and_shingles_are_the_reference_s(text: bytes, shingle: str,
 
 
 @given(st.lists(raw, min_size=1, max_size=4), st.sampled_from([8, 24, 128]), st.integers(0, 2**64 - 1))
-@options(max_examples=60, deadline=None)
+@options(max_examples=60)
 def test_signatures_are_the_reference_s(texts: list[bytes], num_perm: int, seed: int) -> None:
     expected = [minhash.signature(text, num_perm, seed) for text in texts]
     assert signatures(texts, num_perm=num_perm, seed=seed, threads=1).tolist() == expected
@@ -95,7 +95,7 @@ def families(draw: st.DrawFn) -> list[bytes]:
     st.sampled_from([None, 0.0, 0.05, 0.3]),
     st.integers(1, 3),
 )
-@options(max_examples=80, deadline=None)
+@options(max_examples=80)
 def test_clusters_are_the_reference_s(
     texts: list[bytes],
     threshold: float,
@@ -145,7 +145,7 @@ def test_closure_is_capped() -> None:
 
 
 @given(families(), st.sampled_from([0.0, 0.03, 0.3]), st.integers(1, 3))
-@options(max_examples=40, deadline=None)
+@options(max_examples=40)
 def test_one_search_tells_clusters_and_what_is_connected(texts: list[bytes], slack: float, threads: int) -> None:
     texts = [*texts, *chain(12), texts[0]]
     found, connected = search_texts(texts, settings(slack=slack, threads=threads))
@@ -154,7 +154,7 @@ def test_one_search_tells_clusters_and_what_is_connected(texts: list[bytes], sla
 
 
 @given(families(), st.integers(0, 10**6))
-@options(max_examples=40, deadline=None)
+@options(max_examples=40)
 def test_capped_clusters_do_not_depend_on_the_order(texts: list[bytes], number: int) -> None:
     texts = [*texts, *chain(12)]
     order = list(range(len(texts)))
@@ -167,7 +167,7 @@ def test_capped_clusters_do_not_depend_on_the_order(texts: list[bytes], number: 
 
 
 @given(families(), st.randoms())
-@options(max_examples=40, deadline=None)
+@options(max_examples=40)
 def test_the_order_of_texts_changes_labels_only(texts: list[bytes], generator: random.Random) -> None:
     order = list(range(len(texts)))
     generator.shuffle(order)
@@ -179,7 +179,7 @@ def test_the_order_of_texts_changes_labels_only(texts: list[bytes], generator: r
 
 
 @given(st.binary(max_size=400), st.binary(max_size=400))
-@options(max_examples=100, deadline=None)
+@options(max_examples=100)
 def test_exact_jaccard_is_the_reference_s(left: bytes, right: bytes) -> None:
     assert rust.data.exact_jaccard(left, right, SETTINGS) == minhash.jaccard(left, right)
 

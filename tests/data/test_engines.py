@@ -71,7 +71,7 @@ def in_order(table: Any) -> tuple[list[int], list[bool]]:
     st.integers(1, 4),
     st.integers(0, 10**6),
 )
-@options(max_examples=60, deadline=None)
+@options(max_examples=60)
 def test_the_steps_find_the_clusters_of_one_machine(
     groups: list[list[bytes]], verify: Verify, slack: float | None, parts: int, number: int
 ) -> None:
@@ -90,7 +90,7 @@ def test_the_steps_find_the_clusters_of_one_machine(
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40), st.integers(1, 3))
-@options(max_examples=100, deadline=None)
+@options(max_examples=100)
 def test_components(pairs: list[tuple[int, int]], parts: int) -> None:
     pairs = [(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]]
     label = {item: item for pair in pairs for item in pair}

@@ -37,7 +37,7 @@ def patchworks(draw: st.DrawFn) -> list[bytes]:
 
 
 @given(patchworks(), st.integers(16, 40))
-@options(max_examples=300, deadline=None)
+@options(max_examples=300)
 def test_spans_are_the_reference_s(texts: list[bytes], length: int) -> None:
     found = repeated_spans(texts, min_bytes=length)
     marks = [[False] * len(text) for text in texts]
@@ -81,7 +81,7 @@ def test_a_copy_is_one_span() -> None:
     st.integers(1, 3),
     st.integers(1, 8),
 )
-@options(max_examples=200, deadline=None)
+@options(max_examples=200)
 def test_lines_are_the_reference_s(texts: list[list[str]], more_than: int, min_bytes: int) -> None:
     encoded = ["\n".join(lines).encode() for lines in texts]
     found = frequent_lines(encoded, more_than=more_than, min_bytes=min_bytes, threads=2)

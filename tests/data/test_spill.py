@@ -56,7 +56,7 @@ def labels_of(target: Path) -> list[int]:
     st.sampled_from(["parquet", "jsonl"]),
     st.integers(0, 10**6),
 )
-@options(max_examples=15, deadline=None)
+@options(max_examples=15)
 def test_clusters_are_those_in_memory(
     tmp_path_factory: pytest.TempPathFactory,
     groups: list[list[bytes]],

@@ -60,7 +60,7 @@ def test_properties(rows: list[tuple[str, str, bool]], share: float, seed: int) 
         mine = [row for row in held if row[2] is own]
         if len(members) >= 20:
             assert 0 < len(mine) < len(members)
-            assert len(mine) <= max(1, 2 * share * len(members))
+            assert len(mine) <= 2 * max(1.0, share * len(members))
     if len(rows) >= 20:
         assert held or max(sum(row[2] for row in rows), sum(not row[2] for row in rows)) < 2
     sides = defaultdict(set)
@@ -106,7 +106,7 @@ def families(draw: st.DrawFn) -> list[tuple[str, str]]:
     return rows
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(families(), st.sampled_from([0.0, 0.8]), st.sampled_from([1, 10**9]), st.sampled_from([0.05, 0.2, 0.5]))
 def test_near_duplicates_are_never_on_both_sides(
     rows: list[tuple[str, str]], near: float, search_memory: int, share: float

@@ -38,7 +38,7 @@ def _try(content: bytes) -> None:
         assert str(error)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_mutated_files(data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from(_real())))
@@ -60,7 +60,7 @@ def test_mutated_files(data: st.DataObject) -> None:
     _try(bytes(content))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_charsmaps_of_chance(data: st.DataObject) -> None:
     import base64

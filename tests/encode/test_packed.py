@@ -19,7 +19,7 @@ def _batch(documents: list[list[int]]) -> Batch:
     return ids, np.cumsum([0, *map(len, documents)], dtype=np.int64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     batches=st.lists(st.lists(st.lists(st.integers(0, 255), max_size=9), max_size=5), max_size=4),
     vocab_size=st.sampled_from([256, 65536, 65537, 151936]),

@@ -43,7 +43,7 @@ def mixed() -> st.SearchStrategy[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=mixed())
 def test_ids_and_text_are_those_of_tokenizers(kind: str, text: str) -> None:
     mine, other = ours(kind), theirs(kind)
@@ -91,7 +91,7 @@ def test_every_character_alone_and_in_a_word(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bert cased", "llama 2", "metaspace first", "words"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text(st.sampled_from("abcXYZ 12.,'\n_é中"), max_size=40))
 def test_offsets_are_those_of_tokenizers(kind: str, text: str) -> None:
     other = theirs(kind)
@@ -103,7 +103,7 @@ def test_offsets_are_those_of_tokenizers(kind: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(text=mixed())
 def test_offsets_lie_in_the_text_in_order(kind: str, text: str) -> None:
     ids, spans = ours(kind).encode_with_offsets(text)
@@ -127,7 +127,7 @@ def test_saved_pickled_and_written_as_binary_is_the_same(kind: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["bert uncased", "unigram", "llama 2", "roberta"])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=texts())
 def test_streamed_text_is_the_decoded_text(kind: str, text: str) -> None:
     mine = ours(kind)

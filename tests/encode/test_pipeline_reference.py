@@ -16,7 +16,7 @@ TEXTS = st.text(st.sampled_from("abéx"), max_size=14)
 SCORES = st.dictionaries(WORDS, st.integers(-20, -1).map(float), min_size=1, max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(scores=SCORES, text=TEXTS)
 def test_unigram_finds_the_best_sum(scores: dict[str, float], text: str) -> None:
     vocabulary = [["<unk>", 0.0], *([word, score] for word, score in scores.items())]
@@ -31,7 +31,7 @@ def test_unigram_finds_the_best_sum(scores: dict[str, float], text: str) -> None
     assert found == reference.unigram(text, {"<unk>": 0.0, **scores})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(words=st.sets(WORDS, max_size=8), rests=st.sets(WORDS, max_size=8), text=TEXTS)
 def test_wordpiece_takes_the_longest(words: set[str], rests: set[str], text: str) -> None:
     tokens = ["[UNK]", *sorted(words), *(f"##{rest}" for rest in sorted(rests))]
@@ -41,7 +41,7 @@ def test_wordpiece_takes_the_longest(words: set[str], rests: set[str], text: str
     assert Tokenizer.from_bytes(json.dumps(file).encode()).encode(text) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(scores=SCORES, text=TEXTS)
 def test_bpe_by_scores_merges_the_best_first(scores: dict[str, float], text: str) -> None:
     tokens = ["<unk>", *scores]

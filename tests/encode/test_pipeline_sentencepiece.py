@@ -25,7 +25,7 @@ def mixed() -> st.SearchStrategy[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=mixed())
 def test_ids_and_text_are_those_of_sentencepiece(kind: str, text: str) -> None:
     ids = as_sentencepiece(kind).encode(text)
@@ -54,7 +54,7 @@ def test_every_character_alone_and_in_a_word(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bpe", "bpe with bytes"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=texts())
 def test_what_is_written_has_the_same_ids_in_tokenizers(kind: str, text: str) -> None:
     # A charsmap sees "\r\n" as one character in tokenizers, and user-defined pieces are normalised there.

@@ -37,7 +37,7 @@ def written(prompt: Prompt) -> list[str]:
     return [_TOKENIZER.decode([token for token, _ in pairs]) for counts, pairs in groups if counts]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(turns=st.lists(st.tuples(contents, contents), min_size=1, max_size=3))
 def test_a_prompt_is_a_prefix_of_its_sample(turns: list[tuple[str, str]]) -> None:
     messages = [
@@ -59,7 +59,7 @@ def test_a_prompt_is_a_prefix_of_its_sample(turns: list[tuple[str, str]]) -> Non
     assert sum(token in _SPECIAL_IDS for token in sample.ids) == 2 * len(messages)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(prefix=contents, middle=contents, suffix=contents)
 def test_infill_samples(prefix: str, middle: str, suffix: str) -> None:
     prompt = _FORMAT.infill(prefix, suffix, extra=[("a.py", "x = 1")], path="b.py", repository="team/app")
@@ -76,7 +76,7 @@ def test_infill_samples(prefix: str, middle: str, suffix: str) -> None:
     assert set(_TOKENIZER.eos_ids) < set(prompt.stop_ids)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(limit=st.integers(8, 300), prefix=st.integers(0, 200), suffix=st.integers(0, 200))
 def test_infill_keeps_what_is_near_the_cursor(limit: int, prefix: int, suffix: int) -> None:
     before, after = "".join(f"{n}\n" for n in range(prefix)), "".join(f"{n}\n" for n in range(suffix))

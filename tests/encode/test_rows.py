@@ -15,7 +15,7 @@ from highrise.encode.rows import best_fit, fill_rows
 from tests.encode.vocabularies import made
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(lengths=st.lists(st.integers(0, 40), max_size=40), row=st.integers(1, 16))
 def test_every_token_is_in_one_row_and_short_documents_stay_whole(lengths: list[int], row: int) -> None:
     rows = best_fit(lengths, row)
@@ -32,7 +32,7 @@ def test_the_tightest_room_is_taken() -> None:
         best_fit([1], 0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(lengths=st.lists(st.integers(0, 20), max_size=20), seed=st.none() | st.integers(0, 5))
 def test_rows_hold_the_documents(lengths: list[int], seed: int | None) -> None:
     offsets = np.cumsum([0, *lengths])

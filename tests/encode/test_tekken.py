@@ -56,7 +56,7 @@ def _theirs() -> tiktoken.Encoding:
     return tiktoken.Encoding("tekken", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=texts())
 def test_ids_are_those_of_tiktoken_behind_the_special_tokens(text: str) -> None:
     expected = [FIRST + index for index in _theirs().encode_ordinary(text)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from highrise.core.errors import InputError
@@ -27,7 +27,6 @@ def parts_of(path: Path, **sizes: int) -> list[bytes]:
     ]
 
 
-@settings(deadline=None)
 @given(text=TEXTS, block=st.integers(1, 30), part=st.integers(1, 12))
 def test_parts_have_the_pieces_of_the_whole(
     tmp_path_factory: pytest.TempPathFactory, text: str, block: int, part: int

@@ -18,7 +18,7 @@ from highrise.encode import Tokenizer
 from tests.encode.vocabularies import SCHEMES, SPECIALS, as_tiktoken, as_tokenizers, corpus, made, texts
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=texts())
 def test_special_tokens_are_found_as_tokenizers_finds_them(text: str) -> None:
     theirs = as_tokenizers("llama3")
@@ -47,7 +47,7 @@ def test_special_tokens_are_plain_text_unless_allowed() -> None:
         tokenizer.encode(text, special="some")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=texts(), limit=st.integers(0, 50))
 def test_count_and_arrays_agree_with_encode(text: str, limit: int) -> None:
     tokenizer = made("o200k")
@@ -60,7 +60,7 @@ def test_count_and_arrays_agree_with_encode(text: str, limit: int) -> None:
     assert tokenizer.decode_bytes(ids) == text.encode()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=texts())
 def test_offsets_are_the_bytes_of_each_token(text: str) -> None:
     tokenizer = made("gpt2")
@@ -70,7 +70,7 @@ def test_offsets_are_the_bytes_of_each_token(text: str) -> None:
     assert [content[start:end] for start, end in offsets] == [tokenizer.token(token) for token in ids]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=texts())
 def test_stream_gives_the_text_and_never_half_a_character(text: str) -> None:
     tokenizer = made("cl100k")

@@ -31,14 +31,14 @@ LONG = [
 
 
 @pytest.mark.parametrize("scheme", TIKTOKEN_SCHEMES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=texts())
 def test_ids_are_tiktokens(scheme: str, text: str) -> None:
     assert made(scheme).encode(text) == as_tiktoken(scheme).encode_ordinary(text)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=texts())
 def test_ids_are_those_of_tokenizers(scheme: str, text: str) -> None:
     assert made(scheme).encode(text) == as_tokenizers(scheme).encode(text).ids
@@ -65,7 +65,7 @@ def _alphabet() -> dict[int, str]:
     return {byte: chr(byte) if index < 188 else chr(256 + index - 188) for index, byte in enumerate(order)}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=texts(max_size=60))
 def test_ids_are_those_of_the_reference(text: str) -> None:
     assert made("llama3").encode(text) == bpe.encode(text, "llama3", *_tables("llama3"))

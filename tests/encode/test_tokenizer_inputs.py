@@ -24,7 +24,7 @@ from highrise.encode.formats_tiktoken import NAMED
 from tests.encode.vocabularies import as_tiktoken, as_tokenizers, corpus, made, texts
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(batch=st.lists(texts(8), max_size=8), start=st.integers(0, 3))
 def test_columns_give_the_ids_of_lists(batch: list[str], start: int) -> None:
     tokenizer = made("qwen2")
@@ -91,7 +91,7 @@ def test_a_file_is_mapped(tmp_path: Path) -> None:
         made("qwen2").encode_file(tmp_path / "nothing")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     content=st.one_of(
         st.binary(max_size=60), st.tuples(texts(), st.binary(), texts()).map(lambda t: t[0].encode() + t[1])
@@ -104,7 +104,7 @@ def test_any_bytes_come_back(content: bytes) -> None:
         assert tokenizer.encode_bytes(content) == tokenizer.encode(content.decode())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=texts())
 def test_offsets_in_characters_are_those_of_tokenizers(text: str) -> None:
     ids, spans = made("qwen2").encode_with_offsets(text, unit="characters")
@@ -119,7 +119,7 @@ def test_the_unit_of_offsets_is_one_of_two() -> None:
         made("qwen2").encode_with_offsets("a", unit="words")  # type: ignore[arg-type]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=texts(), limit=st.integers(0, 20), keep=st.sampled_from(["start", "end"]))
 def test_truncate_keeps_as_much_as_fits(text: str, limit: int, keep: str) -> None:
     tokenizer = made("llama3")

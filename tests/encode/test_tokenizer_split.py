@@ -27,7 +27,7 @@ def pieces(text: str, scheme: str, *, path: str | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=texts(), plain=st.lists(st.sampled_from(PLAIN), max_size=80).map("".join))
 def test_split_is_that_of_the_regular_expression(scheme: str, text: str, plain: str) -> None:
     for whole in (text, plain + text + plain):

@@ -28,7 +28,7 @@ def _merges(tokenizer: Tokenizer) -> list[tuple[bytes, bytes]]:
     return [(bytes(alphabet[c] for c in left), bytes(alphabet[c] for c in right)) for left, right in merges]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     texts=st.lists(st.text(st.sampled_from("aab bc\n1é"), max_size=60), min_size=1, max_size=6).filter(any),
     scheme=st.sampled_from(SCHEMES),
@@ -67,7 +67,7 @@ def test_threads_and_the_order_of_texts_change_nothing() -> None:
     assert Tokenizer.train(iter(["".join(texts[:0]), *texts]), vocabulary=1000, threads=2).to_json() == first
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     texts=st.lists(st.text(st.sampled_from("ab c\n1é中"), max_size=40), min_size=1, max_size=60).filter(any),
     size=st.integers(1, 200),

@@ -75,7 +75,7 @@ def write_folder(folder: Path, parts, *, rank: int, alpha: float | None = None) 
 
 
 @each_isa
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(data=st.data(), seed=st.integers(0, 2**31))
 def test_a_mixed_batch_is_each_sequence_with_merged_weights(isa: str, data: st.DataObject, seed: int) -> None:
     """Any adapters over any sequences in any order of rows, kept as floats: the logits of the merged weights."""
@@ -261,7 +261,7 @@ def test_adapters_that_cannot_be_loaded_leave_nothing_behind(folders: dict[str, 
     assert sum(one is not None for one in engine.decoder.adapters) == 64
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_order_of_loading_asking_and_dropping(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -118,7 +118,7 @@ def test_quantised_weights_stay_near(isa: str, limit: str, tolerance: float) -> 
     assert np.sqrt(((got - expected) ** 2).mean()) < tolerance * expected.std()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=4),
     page_size=st.sampled_from([16, 32]),

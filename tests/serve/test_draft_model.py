@@ -93,7 +93,7 @@ def test_cancelling_and_preemption_leave_no_page() -> None:
     answers(engine, [])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     st.lists(st.tuples(st.integers(1, 60), st.integers(1, 50), st.integers(0, 3)), min_size=1, max_size=4),
     st.integers(0, 2),

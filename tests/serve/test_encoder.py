@@ -35,7 +35,7 @@ def texts_of(rng, hidden, lengths):
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_every_isa_agrees_with_the_reference(isa, data):
     heads = data.draw(st.integers(1, 4), label="heads")

@@ -38,7 +38,7 @@ def test_answers_are_those_of_a_plain_loop():
     assert alone(greedy(PROMPT, 8)) == tokens[len(PROMPT) :]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.lists(
         st.tuples(st.lists(st.integers(0, 94), min_size=1, max_size=20), st.integers(1, 10), st.integers(-1, 1)),

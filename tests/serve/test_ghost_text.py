@@ -99,7 +99,7 @@ def test_kept_pieces_give_way_when_pages_run_out():
     engine.cache.check()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(5, 50), st.booleans(), st.integers(0, 3)), max_size=12), st.integers(1, 30))
 def test_any_typing_with_any_budget_keeps_the_accounts(keys, step_tokens):
     engine = tiny_engine(step_tokens=step_tokens, num_pages=40, max_running=3)

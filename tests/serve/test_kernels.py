@@ -75,7 +75,7 @@ def test_packing_keeps_stored_weights(kind: str) -> None:
 
 
 @each_isa
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     rows=st.integers(1, 70),
     cols=st.integers(1, 200),
@@ -121,7 +121,7 @@ def test_requantising_beats_plain_rounding(isa: str, bits: int) -> None:
 
 
 @each_isa
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(rows=st.integers(1, 5), cols=st.integers(1, 150), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 2**32 - 1))
 def test_activation_codes(isa: str, rows: int, cols: int, scale: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -155,7 +155,7 @@ def test_extreme_codes_do_not_saturate(isa: str) -> None:
 
 
 @each_isa
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(count=st.integers(1, 300), seed=st.integers(0, 2**32 - 1))
 def test_rms_norm(isa: str, count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -189,7 +189,7 @@ def test_swiglu(isa: str) -> None:
 
 
 @each_isa
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     rows=st.integers(1, 21),
     length=st.integers(1, 400),

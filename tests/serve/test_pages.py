@@ -159,7 +159,7 @@ class PagesAgree(RuleBasedStateMachine):
 
 
 TestPages = PagesAgree.TestCase
-TestPages.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPages.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ TestPages.settings = settings(max_examples=60, stateful_step_count=40, deadline=
 class TestPagesLong(PagesAgree.TestCase):
     """A million operations."""
 
-    settings = settings(max_examples=10_000, stateful_step_count=100, deadline=None)
+    settings = settings(max_examples=10_000, stateful_step_count=100)
 
 
 def test_the_recorded_trace_comes_out_again():

@@ -61,7 +61,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     groups=st.integers(1, 5),
     kind=st.sampled_from(["Q4_0", "Q4_1", "Q8_0"]),

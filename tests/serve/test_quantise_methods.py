@@ -34,7 +34,7 @@ def output_error(rounded: Rounded, matrix: np.ndarray, inputs: np.ndarray) -> fl
     return float(np.square(inputs @ (rounded.values() - matrix).T).sum())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(kind=st.sampled_from(KINDS), rows=st.integers(1, 4), groups=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
 def test_blocks_hold_what_the_codes_stand_for(kind: Kind, rows: int, groups: int, seed: int) -> None:
     for rounding in ("round", "clip", "hqq"):
@@ -45,7 +45,7 @@ def test_blocks_hold_what_the_codes_stand_for(kind: Kind, rows: int, groups: int
         np.testing.assert_array_equal(dequantise(raw, kind), theirs)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=st.integers(1, 6), groups=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
 def test_gptq_is_the_published_one_on_its_own_lines(rows: int, groups: int, seed: int) -> None:
     matrix, inputs = weights(seed, rows, GROUP * groups), correlated(seed + 1, 400, GROUP * groups)
@@ -58,7 +58,7 @@ def test_gptq_is_the_published_one_on_its_own_lines(rows: int, groups: int, seed
     assert np.all(np.abs(held - wanted) <= np.abs(nearest - wanted) + 0.02 * np.abs(scales))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(kind=st.sampled_from(["Q4_0", "Q4_1"]), seed=st.integers(0, 2**32 - 1))
 def test_over_a_text_outputs_come_nearer(kind: Kind, seed: int) -> None:
     matrix, inputs = weights(seed, 24, 4 * GROUP), correlated(seed + 1, 600, 4 * GROUP)
@@ -87,7 +87,7 @@ def test_columns_without_inputs_are_rounded_and_nonsense_is_refused() -> None:
         gptq(matrix, np.full((64, 64), np.nan, np.float32), "Q4_1")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_awq_finds_the_power_that_the_slow_search_finds(seed: int) -> None:
     inputs = correlated(seed, 100, 2 * GROUP)
@@ -109,7 +109,7 @@ def test_columns_of_one_source_share_a_scale() -> None:
     assert got.max() > got.min()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_hqq_ends_where_the_slow_one_does(seed: int) -> None:
     x = weights(seed, 1, GROUP)

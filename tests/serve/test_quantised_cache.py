@@ -79,7 +79,7 @@ def test_a_sequence_is_that_of_the_slow_decoder_with_rounded_keys_and_values(isa
     assert np.sqrt(((got - expected) ** 2).mean()) < 2e-3 * expected.std()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     length=st.integers(1, 200),
     rows=st.integers(1, 9),

@@ -40,7 +40,7 @@ def test_the_nucleus_is_the_smallest_set_with_the_share(seed, top_p, size):
     assert weights[chosen].min() >= np.delete(weights, chosen).max(initial=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     temperature=st.sampled_from([0.0, 0.3, 1.0, 1.7]),

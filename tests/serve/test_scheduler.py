@@ -133,7 +133,7 @@ class SchedulerHolds(RuleBasedStateMachine):
 
 
 TestScheduler = SchedulerHolds.TestCase
-TestScheduler.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestScheduler.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 def make(pages: int = 64, **options) -> Scheduler:

@@ -31,7 +31,7 @@ def run(speculate: bool, requests, **options):
     return engine, results
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(

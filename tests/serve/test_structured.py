@@ -124,7 +124,7 @@ def check(text: str, schema: dict[str, Any]) -> None:
 
 
 @given(schema=SCHEMAS, seed=st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_choice_of_allowed_tokens_is_an_instance_of_the_schema(
     tokenizer: Tokenizer, schema: dict[str, Any], seed: int
 ) -> None:
@@ -143,7 +143,7 @@ def test_any_choice_of_allowed_tokens_is_an_instance_of_the_schema(
 
 
 @given(schema=SCHEMAS, seed=st.integers(0, 2**31))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_model_always_writes_an_instance_of_the_schema(
     backend: EngineBackend, schema: dict[str, Any], seed: int
 ) -> None:
@@ -154,7 +154,7 @@ def test_the_model_always_writes_an_instance_of_the_schema(
 
 @pytest.mark.slow
 @given(schema=SCHEMAS, seed=st.integers(0, 2**31), temperature=st.sampled_from([0.0, 0.7, 2.0]))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_model_always_writes_an_instance_of_many_schemas(
     backend: EngineBackend, schema: dict[str, Any], seed: int, temperature: float
 ) -> None:

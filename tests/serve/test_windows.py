@@ -88,7 +88,7 @@ def test_what_may_float_is_kept() -> None:
     assert held == 55
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.lists(st.tuples(st.integers(1, 200), st.integers(1, 120), st.integers(0, 2)), min_size=1, max_size=3),
     st.integers(60, 110),

@@ -68,7 +68,10 @@ def split_documents(documents: pa.Table, *, share: float, seed: int) -> Split:
 def _hold_out(
     documents: pa.Table, members: npt.NDArray[np.int64], share: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], str]:
-    """The rows to hold out: the coarsest level at which whole groups add up to between half and twice the share."""
+    """The rows to hold out: the coarsest level at which whole groups add up to between half and twice what is wanted.
+
+    What is wanted is the share of the rows, and never less than one.
+    """
     wanted = max(1.0, share * len(members))
     for level, group in zip(LEVELS, _GROUPS, strict=True):
         drawn, numbers, sizes = np.unique(
