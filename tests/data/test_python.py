@@ -77,6 +77,21 @@ def test_what_is_accepted_parses(pieces: list[str]) -> None:
     held(f"def f(a):\n    return {''.join(pieces)}\n")
 
 
+@given(
+    st.sampled_from(["x", " x", "x=", "*x", "*x, y", "x, y", "yield", "yield x", "not x", "x != y", "x != ", "x[1:2]"])
+    | st.sampled_from(["lambda x: 1", "(lambda x: 1)", "x, lambda y: 1", "(x := 1)", "x := 1", " {1: 2}", "{1: 2}", ""])
+    | st.sampled_from(["x\\\n", "x\n", "x #", "'a'", "x['a']", "'\\n'", "await x", "x if y else z", "x for x in y"]),
+    st.sampled_from(["", "!r", "!s", "!a", "!z", "!rr", "! r", "!r ", "!", "!R", "!1", "!r!r", "!r=", "!é"]),
+    st.sampled_from(["", ":", ":>10", ":{y}", ":{y!r}", ":{y!z}", ":{y:{z}}", ":{y:{z:{w}}}", ":}}", ":{{", ":{", ":{}"]),
+)
+def test_fields_of_formatted_strings(expression: str, conversion: str, format: str) -> None:
+    """Held to the interpreter alone: tree-sitter takes any letters for a conversion, and a bare `lambda`."""
+    for quote in ('"', "'''"):
+        text = f"f{quote}{{{expression}{conversion}{format}}}{quote}\n"
+        assert parses(text) or not rust.data.python_parses(text), text
+    assert rust.data.python_parses('f"{x!s}{x!r:>10}{x!a:{y!r}}"\n')
+
+
 @pytest.mark.parametrize("rounds", [2_000, pytest.param(200_000, marks=pytest.mark.slow)])
 def test_mutated_modules_are_accepted_only_where_they_parse(rounds: int) -> None:
     generator = random.Random(1 if rounds < 10_000 else None)  # the long run looks for new ones

@@ -47,16 +47,17 @@ fn field(text: &[u8], level: usize) -> Result<&[u8], Unsure> {
         return Err(Unsure);
     }
     let mut parser = Parser { reader: Reader::inside(text)?, depth: DEPTH / 2, computed: false, several: false };
-    if parser.token() == Token::Yield {
-        parser.yielded()?;
-    } else {
-        parser.list(false)?;
+    match parser.token() {
+        Token::Yield => parser.yielded()?,
+        Token::Star => return Err(Unsure),
+        _ => parser.list(false)?,
     }
     parser.skip(Token::Equal)?;
-    if parser.skip(Token::Bang)? {
-        if parser.token() != Token::Name {
+    if parser.token() == Token::Bang {
+        if !matches!(parser.reader.rest(), [b's' | b'r' | b'a', b':' | b'}', ..]) {
             return Err(Unsure);
         }
+        parser.advance()?;
         parser.advance()?;
     }
     match parser.token() {
@@ -796,7 +797,7 @@ mod tests {
             "x = y = [a for b in c if d if e for f in g]\nz = {1: 2, **a}, {1, *b}, {a: b for c in d}, (a for b in c)\n",
             "x[1:2, ::3, ...] = lambda *a, b=1: (yield)\nassert a, b\ndel a, b[0]\nglobal g, h\n",
             "f(*a, **b, c=1)(x for x in y)[0].z @= -1 ** ~2 // 3 if a else not b is not c not in d\n",
-            "s = f'{a!r:>{width}} {{x}} {b[\"k\"]:%Y-%m} {c=}' rb'x' \"\"\"a\n'b\"\"\"\n",
+            "s = f'{a!r:>{width}} {a!s}{a!a:} {(lambda b: c)(d)} {{x}} {b[\"k\"]:%Y-%m} {c=}' rb'x' \"\"\"a\n'b\"\"\"\n",
             "x = 0x_ff + 0b1 + 0o7 + 1_000.5e-3j + .5 + 1. + 0\n",
             "def f(\n    a,  # first\n):\n    return \\\n        a\n",
         ] {
@@ -816,6 +817,14 @@ mod tests {
             "a b\n",
             "f'{'\n",
             "f'{a b}'\n",
+            "f'{a!z}'\n",
+            "f'{a!rr}'\n",
+            "f'{a! r}'\n",
+            "f'{a:{b!z}}'\n",
+            "f'{*a}'\n",
+            "f'{lambda a: b}'\n",
+            "f'{a, lambda b: c}'\n",
+            "f'{a\\\n}'\n",
             "f'}'\n",
             "x = 1 +\n",
             "f(a.b=1)\n",

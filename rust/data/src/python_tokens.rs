@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
         loop {
             match self.byte(0) {
                 b' ' | b'\t' | b'\x0c' => self.at += 1,
-                b'\\' if self.byte(1) == b'\n' && self.at + 2 < self.text.len() => self.at += 2,
+                b'\\' if !self.inside && self.byte(1) == b'\n' && self.at + 2 < self.text.len() => self.at += 2,
                 b'#' if !self.inside => self.skip_line(),
                 b'\n' if self.depth > 0 => self.at += 1,
                 b'\n' => {
@@ -196,7 +196,10 @@ impl<'a> Reader<'a> {
                 _ => Ok(keyword(word)),
             },
             128.. => Err(Unsure),
-            _ => Ok(keyword(word)),
+            _ => match keyword(word) {
+                Token::Lambda if self.inside && self.depth == 1 => Err(Unsure), // its colon would end the field
+                token => Ok(token),
+            },
         }
     }
 
@@ -211,6 +214,9 @@ impl<'a> Reader<'a> {
             at += rest.iter().position(|&byte| byte == quote || byte == b'\\' || byte == b'\n').ok_or(Unsure)?;
             let byte = self.text[at];
             if byte == b'\\' {
+                if self.inside {
+                    return Err(Unsure); // before 3.12 there is none inside of braces
+                }
                 at += 2;
             } else if byte == b'\n' && !triple {
                 return Err(Unsure);
