@@ -94,12 +94,16 @@ def _count(
             trainer.add_flat(data, offsets, threads)
             _advance(progress, trainer)
     else:
-        for batch in batches(texts, _BATCH_CHARACTERS * threads):
-            try:
-                trainer.add(batch, threads)
-            except UnicodeEncodeError:
-                trainer.add([without_surrogates(text) if isinstance(text, str) else text for text in batch], threads)
-            _advance(progress, trainer)
+        size = _BATCH_CHARACTERS * threads
+        for batch in [texts] if isinstance(texts, list) else batches(texts, size):
+            start = 0
+            while start < len(batch):
+                try:
+                    start = trainer.add_some(batch, start, size, threads)
+                except UnicodeEncodeError:
+                    batch = [without_surrogates(text) if isinstance(text, str) else text for text in batch]
+                    continue
+                _advance(progress, trainer)
     for file in files:
         for data, offsets in flat_parts(Path(file)):
             try:

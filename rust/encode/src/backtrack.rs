@@ -9,6 +9,11 @@ use crate::pairs::MergeTable;
 use crate::trie::Trie;
 use crate::vocab::NONE;
 
+/// Up to so many bytes a token is short.
+const SHORT_TOKEN: usize = 4;
+/// So many bytes ahead the processor is asked for the first steps of the trie.
+const AHEAD: usize = 16;
+
 /// How a token was made.
 #[derive(Debug, Clone, Copy)]
 struct Origin {
@@ -162,7 +167,7 @@ impl Backtrack {
         tokens.clear();
         open.clear();
         open.resize(piece.len() / 64 + 1, u64::MAX);
-        let mut at = 0;
+        let (mut at, mut asked) = (0, 0);
         let mut token = self.trie.longest(piece);
         while token != NONE {
             let end = at + self.lengths[token as usize] as usize;
@@ -170,6 +175,15 @@ impl Backtrack {
             let fits = open[end / 64] >> (end % 64) & 1 != 0
                 && last.is_none_or(|last| self.go_together(table, last, token, NONE));
             if fits {
+                // Where tokens are short each step of the trie waits for memory, so it is asked for what comes.
+                if end - at <= SHORT_TOKEN {
+                    let until = piece.len().min(end + AHEAD);
+                    for place in asked.max(end)..until {
+                        self.trie.ask_third(&piece[place..]);
+                        self.trie.ask_fourth(&piece[place - (AHEAD / 2).min(place)..]);
+                    }
+                    asked = asked.max(until);
+                }
                 tokens.push(token);
                 at = end;
                 token = self.trie.longest(&piece[at..]);

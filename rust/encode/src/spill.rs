@@ -66,6 +66,15 @@ impl SpilledCounts {
         Ok(())
     }
 
+    /// The same for texts that lie one after another; see [`PieceCounts::add_joined`].
+    pub fn add_joined(&mut self, joined: &str, ends: &[usize], threads: usize) -> Result<(), Error> {
+        self.counts.add_joined(joined, ends, threads);
+        if self.counts.len() >= self.most {
+            self.spill()?;
+        }
+        Ok(())
+    }
+
     /// Number of different pieces in memory; those in files are not known to be different.
     pub fn num_held(&self) -> usize {
         self.counts.len()

@@ -95,6 +95,33 @@ impl Trie {
         self.steps[slot] = entry;
     }
 
+    /// Asks the processor for what [`Trie::longest`] will read for the third byte of `text`.
+    #[inline(always)]
+    pub(crate) fn ask_third(&self, text: &[u8]) {
+        if let [first, second, third, ..] = *text {
+            self.ask(self.second[(first as usize) << 8 | second as usize], third);
+        }
+    }
+
+    /// The same for the fourth, best when what the third needs is there.
+    #[inline(always)]
+    pub(crate) fn ask_fourth(&self, text: &[u8]) {
+        if let [first, second, third, fourth, ..] = *text {
+            let node = self.second[(first as usize) << 8 | second as usize];
+            if node != NONE {
+                self.ask(self.step(node, third), fourth);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn ask(&self, node: u32, byte: u8) {
+        if node != NONE {
+            let key = node << 8 | u32::from(byte);
+            self.steps.prefetch(fold(u64::from(key)) as usize & (self.steps.len() - 1));
+        }
+    }
+
     #[inline(always)]
     fn step(&self, node: u32, byte: u8) -> u32 {
         let key = node << 8 | u32::from(byte);

@@ -5,7 +5,7 @@ mod texts;
 
 use std::collections::HashMap;
 
-use highrise_encode::count::PieceCounts;
+use highrise_encode::count::{PieceCounts, BEHIND};
 use highrise_encode::split::Path;
 use highrise_encode::train::{bytes_in_order, train};
 use highrise_encode::Scheme;
@@ -105,9 +105,21 @@ fn every_path_and_any_number_of_threads_count_the_same() {
             }
         }
         for path in Path::NAMES.iter().filter_map(|name| Path::from_name(name)) {
-            for threads in [1, 3] {
+            for (threads, joined) in [(1, false), (3, false), (1, true), (3, true)] {
                 let mut counts = PieceCounts::new(scheme).on_path(path);
-                counts.add(&texts, threads);
+                if joined {
+                    // In two calls, the first with nothing behind it.
+                    let (first, second) = texts.split_at(texts.len() / 3);
+                    for (some, behind) in [(first, ""), (second, BEHIND)] {
+                        let ends = some.iter().scan(0, |end, text| {
+                            *end += text.len();
+                            Some(*end)
+                        });
+                        counts.add_joined(&(some.concat() + behind), &ends.collect::<Vec<_>>(), threads);
+                    }
+                } else {
+                    counts.add(&texts, threads);
+                }
                 assert_eq!(counts.len(), expected.len(), "{name} {path:?} {threads}");
                 assert_eq!(counts.bytes(), texts.iter().map(|text| text.len() as u64).sum::<u64>());
                 counts.for_each(|piece, count| {

@@ -23,7 +23,7 @@ use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyInt, PyList, PyString};
 
-use crate::encode_texts::{as_texts, flat_texts, hold};
+use crate::encode_texts::{as_texts, copy_some, flat_texts, hold};
 use crate::integers::{integers, list_of, Integers};
 
 /// Below this many bytes of text the interpreter is not given free.
@@ -428,11 +428,20 @@ impl BytePairTrainer {
         Ok(BytePairTrainer { counts, folder, most, room })
     }
 
-    /// Counts the pieces of a list of str or bytes.
-    fn add(&mut self, py: Python<'_>, texts: &Bound<'_, PyAny>, threads: usize) -> PyResult<()> {
-        let held = hold(texts)?;
+    /// Counts the texts of a list of str and bytes from `start` on, until `size` bytes of them are counted or the list is at its
+    /// end. Returns where the next begins.
+    fn add_some(
+        &mut self,
+        py: Python<'_>,
+        texts: &Bound<'_, PyList>,
+        start: usize,
+        size: usize,
+        threads: usize,
+    ) -> PyResult<usize> {
+        let (copied, next) = copy_some(texts, start, size)?;
         let counts = &mut self.counts;
-        run(py, true, || counts.add(&as_texts(&held)?, threads))
+        run(py, true, || counts.add_joined(&copied.text, &copied.ends, threads))?;
+        Ok(next)
     }
 
     /// The same for texts that lie one after another in `data`, text i at `offsets[i]` to `offsets[i + 1]`.

@@ -1,13 +1,14 @@
 //! Texts of a batch as Python gives them: lists of str or bytes, or one array of UTF-8 with offsets (an Arrow column, a
 //! mapped file). Nothing is copied; what is no text is one error that names its position.
 
+use highrise_encode::count::BEHIND;
 use highrise_encode::Error;
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyList, PyString};
 
-use crate::encode::raise;
+use crate::encode::{raise, to_python};
 
 /// One text, kept alive by the Python object that owns it.
 pub(crate) enum Held {
@@ -25,12 +26,47 @@ pub(crate) fn hold(texts: &Bound<'_, PyAny>) -> PyResult<Vec<Held>> {
         } else if let Ok(bytes) = item.cast::<PyBytes>() {
             held.push(Held::Bytes(PyBackedBytes::from(bytes.clone())));
         } else {
-            let kind = item.get_type().name()?;
-            let message = format!("text {index} of the batch is of type {kind}; give str or bytes");
-            return Err(raise(texts.py(), "InputError", message));
+            return Err(no_text(&item, index));
         }
     }
     Ok(held)
+}
+
+/// Some texts of a list, one after another, and what makes the end of the last as quick as the others'.
+pub(crate) struct Copied {
+    pub(crate) text: String,
+    pub(crate) ends: Vec<usize>,
+}
+
+/// Copies the texts of a list from `start` on until `size` bytes of them are there; returns also where the next begins. Of many short
+/// texts a copy costs less than holding each and letting it go again.
+pub(crate) fn copy_some(texts: &Bound<'_, PyList>, start: usize, size: usize) -> PyResult<(Copied, usize)> {
+    let mut copied = Copied { text: String::with_capacity(size + (size >> 3)), ends: Vec::new() };
+    let mut next = start;
+    while next < texts.len() && copied.text.len() < size {
+        let item = texts.get_item(next)?;
+        if let Ok(text) = item.cast::<PyString>() {
+            copied.text.push_str(text.to_str()?);
+        } else if let Ok(bytes) = item.cast::<PyBytes>() {
+            copied.text.push_str(to_python(texts.py(), valid(bytes.as_bytes(), next))?);
+        } else {
+            return Err(no_text(&item, next));
+        }
+        copied.ends.push(copied.text.len());
+        next += 1;
+    }
+    copied.text.push_str(BEHIND);
+    Ok((copied, next))
+}
+
+fn no_text(item: &Bound<'_, PyAny>, index: usize) -> PyErr {
+    match item.get_type().name() {
+        Ok(kind) => {
+            let message = format!("text {index} of the batch is of type {kind}; give str or bytes");
+            raise(item.py(), "InputError", message)
+        }
+        Err(error) => error,
+    }
 }
 
 /// The texts as Rust sees them; bytes that are no UTF-8 are an error with their place.
