@@ -91,6 +91,35 @@ def test_a_file_is_mapped(tmp_path: Path) -> None:
         made("qwen2").encode_file(tmp_path / "nothing")
 
 
+@settings(max_examples=200)
+@given(listed=st.lists(st.one_of(st.text("ab é\0", max_size=6), texts()), max_size=6))
+def test_arrays_of_numpy_strings_are_what_their_lists_are(listed: list[str]) -> None:
+    encode = made("qwen2").encode_batch
+    forms = [
+        np.array(listed, dtype=np.str_),
+        np.array([text.encode("utf-8", "replace") for text in listed], np.bytes_),
+        np.array([text[:1] for text in listed], np.str_)[::-1],
+    ]
+    if hasattr(np.dtypes, "StringDType"):
+        forms.append(np.array([text.encode("utf-8", "replace").decode() for text in listed], np.dtypes.StringDType()))
+    for array in forms:
+        assert [found.tolist() for found in encode(array)] == [found.tolist() for found in encode(array.tolist())]
+
+
+def test_files_are_a_batch(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a", "b")]
+    for path, text in zip(paths, ("def f(é):\n", ""), strict=True):
+        path.write_text(text, "utf-8", newline="")
+    ids, offsets = made("qwen2").encode_batch(paths)
+    assert ids.tolist() == made("qwen2").encode("def f(é):\n")
+    assert offsets.tolist() == [0, len(ids), len(ids)]
+    paths[1].write_bytes(b"ab\xff")
+    with pytest.raises(InputError, match=r"b is not UTF-8 at byte 2"):
+        made("qwen2").encode_batch(paths)
+    with pytest.raises(InputError, match=r"cannot read .*nothing: No such file"):
+        made("qwen2").encode_batch([paths[0], tmp_path / "nothing"])
+
+
 @settings(max_examples=100)
 @given(
     content=st.one_of(

@@ -74,8 +74,8 @@ def parse_duration(text: str, *, where: str = "duration") -> float:
 
 
 def parse_size(text: str, *, where: str = "size") -> int:
-    """Bytes of a size such as "512M", "1.5 GB" or "2 GiB"; without an i a letter is a power of 1000."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)(i?)B?\s*", text)
+    """Bytes of a size such as "512M", "1.5 GB", "300 mb" or "2 GiB"; without an i a letter is a power of 1000."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kMGT]?)(i?)B?\s*", text, re.IGNORECASE | re.ASCII)
     if match is None:
         raise ConfigError(f'{where}: cannot read "{text}" as a size; write for example "512M", "1.5 GB" or "2 GiB"')
     return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " "))

@@ -5,11 +5,10 @@ Every threshold of the cleaning functions stands here with its default. Knows no
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
-from highrise.core.config import Config, parse_duration
-from highrise.core.errors import ConfigError, InputError
+from highrise.core.config import Config, parse_duration, parse_size
+from highrise.core.errors import ConfigError
 
 __all__ = ["PERSONAL_KINDS", "TOXIC_CATEGORIES", "CleaningConfig", "DataConfig", "ProseConfig", "parse_memory"]
 
@@ -23,11 +22,8 @@ _MAX_BYTES = 1 << 40
 
 
 def parse_memory(text: str) -> int:
-    """Bytes, at least 64 MB: "512M", "1G", "1.5 GB"; `InputError` for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)i?B?", text)
-    if match is None:
-        raise InputError(f'--memory is "{text}"; write it as 512M or 2G')
-    return max(int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " ")), 64_000_000)
+    """What `--memory` asks for in bytes, at least 64 MB; see `parse_size`."""
+    return max(parse_size(text, where="--memory"), 64_000_000)
 
 
 class ProseConfig(Config, frozen=True):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ FlatTexts = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 """UTF-8 of all texts one after another, and offsets, one more than there are texts."""
 
 Texts = Sequence[str] | Sequence[bytes] | FlatTexts | Any
-"""A list of str or bytes, `FlatTexts`, a numpy array of strings, or anything that Arrow sees as a column of strings."""
+"""A list of str, bytes or paths, `FlatTexts`, an array of numpy strings, or what Arrow sees as a column of strings."""
 
 
 def as_batch(texts: Any) -> FlatTexts | Iterable[str | bytes]:
@@ -37,8 +37,7 @@ def as_batch(texts: Any) -> FlatTexts | Iterable[str | bytes]:
     if isinstance(texts, np.ndarray):
         if texts.ndim != 1:
             raise InputError(f"a batch has one dimension, this array has {texts.ndim}; flatten it")
-        listed: list[str | bytes] = texts.tolist()
-        return listed
+        return _from_numpy(texts)
     if hasattr(texts, "to_arrow"):
         texts = texts.to_arrow()
     if type(texts).__module__.partition(".")[0] == "pyarrow":
@@ -46,8 +45,36 @@ def as_batch(texts: Any) -> FlatTexts | Iterable[str | bytes]:
     if not isinstance(texts, Iterable):
         raise InputError(f"a batch is a list of texts, not a value of type {type(texts).__name__}")
     # A tuple is flat arrays to those who call.
-    iterable: Iterable[str | bytes] = list(texts) if isinstance(texts, tuple) else texts
-    return iterable
+    iterable: Iterable[str | bytes | Path] = list(texts) if isinstance(texts, tuple) else texts
+    if isinstance(iterable, list) and iterable and isinstance(iterable[0], Path):
+        iterable = [_content(text) if isinstance(text, Path) else text for text in iterable]
+    return cast("Iterable[str | bytes]", iterable)
+
+
+def _content(path: Path) -> bytes:
+    """A file's UTF-8; checked here, where its name is known."""
+    try:
+        content = path.read_bytes()
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 at byte {error.start}; convert it first") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    return content
+
+
+def _from_numpy(texts: npt.NDArray[Any]) -> FlatTexts | list[str | bytes]:
+    """Texts of a fixed width lose what fills them up, in one copy without an object for each; others become a list."""
+    width = texts.dtype.itemsize // (4 if texts.dtype.kind == "U" else 1)
+    if texts.dtype.kind in "SU" and texts.dtype.isnative and width and len(texts):
+        codes = np.ascontiguousarray(texts).view(np.uint32 if texts.dtype.kind == "U" else np.uint8)
+        if texts.dtype.kind == "S" or codes.max() < 0x80:
+            lengths = np.char.str_len(texts)
+            kept = np.arange(width) < lengths[:, None]
+            data = codes.reshape(len(texts), width)[kept].astype(np.uint8, copy=False)
+            return data, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    listed: list[str | bytes] = texts.tolist()
+    return listed
 
 
 def _from_arrow(column: Any) -> FlatTexts:

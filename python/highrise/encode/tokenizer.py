@@ -205,8 +205,9 @@ class Tokenizer:
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """All ids one after another, and int64 offsets, one more than texts: text i is `ids[o[i] : o[i + 1]]`.
 
-        `texts` is a list of str or of UTF-8 bytes, a column of strings (Arrow, polars, pandas on Arrow), an array of
-        numpy strings, or a pair of flat arrays (uint8 bytes, offsets); columns and flat arrays are not copied.
+        `texts` is a list of str, of UTF-8 bytes or of paths of files, a column of strings (Arrow, polars, pandas on
+        Arrow), an array of numpy strings, or a pair of flat arrays (uint8 bytes, offsets). Columns and flat arrays are
+        not copied, numpy's strings are; files are read whole (`encode_file` maps one).
         """
         _check_threads(threads)
         options = self._choose(special)

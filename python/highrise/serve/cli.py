@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from highrise.core.catalogue import locate
+from highrise.core.config import parse_size
 from highrise.core.errors import ConfigError, InputError
 from highrise.core.progress import human_seconds, say
 from highrise.core.weights import open_weights
@@ -18,7 +19,7 @@ from highrise.encode.minilm import MiniLm
 from highrise.encode.prompt import PromptFormat
 from highrise.encode.tokenizer import Tokenizer
 from highrise.serve.backend import Embedder
-from highrise.serve.config import ServeConfig, parse_bytes
+from highrise.serve.config import ServeConfig
 from highrise.serve.engine import Engine
 from highrise.serve.engine_backend import EngineBackend
 from highrise.serve.engine_process import EngineProcess
@@ -156,7 +157,7 @@ def _share(config: ServeConfig, sharers: int) -> ServeConfig:
         config,
         models={},
         threads=None if config.threads is None else max(config.threads // sharers, 1),
-        cache_memory=memory and f"{parse_bytes(memory, where='serve.cache_memory') / sharers / 1e3:.0f} kB",
+        cache_memory=memory and f"{parse_size(memory, where='serve.cache_memory') / sharers / 1e3:.0f} kB",
     )
 
 
@@ -207,7 +208,7 @@ def _options(config: ServeConfig, sharers: int) -> dict[str, Any]:
         "threads": config.threads,
         "isa": config.kernels,
         "max_context": config.max_context,
-        "cache_bytes": None if memory is None else parse_bytes(memory, where="serve.cache_memory"),
+        "cache_bytes": None if memory is None else parse_size(memory, where="serve.cache_memory"),
         "kv": "fp16" if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
         "step_tokens": config.step_tokens,
         "max_running": config.max_running,

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from highrise.core.config import Config, parse_duration
+from highrise.core.config import Config, parse_duration, parse_size
 from highrise.core.errors import ConfigError
 
 __all__ = ["ServeConfig"]
@@ -85,7 +85,7 @@ class ServeConfig(Config, frozen=True, kw_only=True):
             if getattr(self, name) is not None:
                 parse_duration(getattr(self, name), where=f"serve.{name}")
         if self.cache_memory is not None:
-            parse_bytes(self.cache_memory, where="cache_memory")
+            parse_size(self.cache_memory, where="cache_memory")
 
     @property
     def answer_seconds(self) -> float | None:
@@ -98,16 +98,3 @@ class ServeConfig(Config, frozen=True, kw_only=True):
     def drain_seconds(self) -> float:
         """`drain` in seconds."""
         return parse_duration(self.drain, where="serve.drain")
-
-
-_UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
-
-
-def parse_bytes(text: str, *, where: str) -> int:
-    """Bytes of a size such as "512 MB" or "1.5 GiB"."""
-    number, unit = text.strip().rstrip("aAbBcCdDeEfFgGhHiIkKlLmM"), ""
-    unit = text.strip()[len(number) :].lower()
-    try:
-        return int(float(number) * _UNITS[unit])
-    except (KeyError, ValueError):
-        raise ConfigError(f'{where}: cannot read "{text}" as a size; write for example "512 MB" or "2 GiB"') from None
