@@ -100,7 +100,7 @@ def test_dedup(tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]) 
         (["build", ".", "--threads", "0"], "--threads is 0"),
         (["build", ".", "--validation", "0.9"], "validation is 0.9"),
         (["dedup", "nothing.parquet", "o.parquet"], "is not a file"),
-        (["dedup", "ok.parquet", "o.parquet", "--memory", "much"], '--memory is "much"'),
+        (["dedup", "ok.parquet", "o.parquet", "--memory", "much"], '--memory: cannot read "much"'),
         (["dedup", "ok.parquet", "o.parquet", "--shingle", "words"], 'shingle is "words"'),
         (["dedup", "ok.parquet", "o.parquet", "--slack", "2"], "slack is 2"),
         (["dedup", "good.jsonl", "o.parquet"], "would be Parquet made of JSON lines"),
