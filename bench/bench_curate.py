@@ -20,6 +20,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import pyarrow.parquet as pq
 import pytest
 from bench import peers
 
-LIMIT = 4_000_000
+SMALL, LARGE = 4_000_000, 40_000_000
 
 OURS = """
 import sys
@@ -76,17 +77,26 @@ for number, (tasks, step) in enumerate(steps):
 """
 
 
+def _modules() -> Iterator[Path]:
+    folders = [Path(sysconfig.get_paths()[name]) for name in ("stdlib", "purelib")]
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).parts
+            if not {"site-packages", "test", "tests"} & set(parts):
+                yield path
+
+
 @functools.cache
-def corpus() -> tuple[Path, float, int]:
-    """JSON lines of the standard library in which every fourth file stands twice, its megabytes, and the number of
-    copies.
+def corpus(limit: int) -> tuple[Path, float, int]:
+    """About `limit` bytes of JSON lines of the standard library, and of installed packages where it ends, in which
+    every fourth file stands twice; its megabytes, and the number of copies.
     """
     target = Path(tempfile.mkdtemp(prefix="highrise-bench-")) / "in.jsonl"
     size = number = copies = 0
     with target.open("w") as file:
-        for path in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
-            if "site-packages" in path.parts or "test" in path.parts or size > LIMIT:
-                continue
+        for path in _modules():
+            if size > limit:
+                break
             text = path.read_text("utf-8", "replace")
             if len(text) < 500:
                 continue
@@ -109,15 +119,21 @@ def run(who: str, source: Path, out: Path) -> None:
         command = [sys.executable, "-c", OURS, str(source), str(out)]
     else:
         command = [peers.python(), "-c", THEIRS, str(source), str(out), "words" if "words" in who else "as it comes"]
-    caches = {"PYTHONPYCACHEPREFIX": str(corpus()[0].with_name("bytecode"))}
+    caches = {"PYTHONPYCACHEPREFIX": str(corpus(SMALL)[0].with_name("bytecode"))}
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run(command, check=True, capture_output=True, env=environment | caches)
 
 
 @pytest.mark.benchmark(timer=children_cpu)
-@pytest.mark.parametrize("who", ["highrise", "datatrove", "datatrove with words"])
-def test_curation(benchmark: Any, who: str, tmp_path: Path) -> None:
-    source, megabytes, num_copies = corpus()
+@pytest.mark.parametrize(
+    ("who", "limit"),
+    [
+        *(("highrise", SMALL), ("datatrove", SMALL), ("datatrove with words", SMALL)),
+        *(("highrise", LARGE), ("datatrove with words", LARGE)),
+    ],
+)
+def test_curation(benchmark: Any, who: str, limit: int, tmp_path: Path) -> None:
+    source, megabytes, num_copies = corpus(limit)
     with source.open() as file:
         lines = file.readlines()
     small = tmp_path / "small.jsonl"
@@ -128,4 +144,4 @@ def test_curation(benchmark: Any, who: str, tmp_path: Path) -> None:
     texts = [text for shard in shards for text in pq.read_table(shard).column("text").to_pylist()]
     assert 0.7 * (len(lines) - num_copies) <= len(texts) <= len(lines) - num_copies
     assert len(set(texts)) == len(texts)
-    benchmark.extra_info.update(path="curation", who=who, amount=megabytes, unit="MB")
+    benchmark.extra_info.update(path=f"curation-{limit // 1_000_000}MB", who=who, amount=megabytes, unit="MB")

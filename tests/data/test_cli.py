@@ -126,6 +126,7 @@ def test_dedup(tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]) 
         (["build", ".", "--config", "negative.toml"], "max_line_length is -1"),
         (["inspect", "in.csv"], "Not a directory"),
         (["inspect", "."], "is not a finished stage"),
+        (["inspect", ".", "--sample", "-1"], "--sample is -1; use 0 or more"),
         (["why", "a.py", "--data", "."], "is not a finished stage"),
     ],
 )

@@ -138,11 +138,13 @@ def _table_and_target(arguments: argparse.Namespace) -> tuple[Table, Path]:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """`highrise data inspect`."""
+    if arguments.sample < 0:
+        raise InputError(f"--sample is {arguments.sample}; use 0 or more")
     folder = Path(arguments.folder)
     manifest = read_manifest(folder)
     step = max(1, int(manifest.counts.get("documents", 1)) // max(arguments.sample, 1))
     sample = [document for number, document in enumerate(read_documents(folder)) if number % step == step // 2]
-    sample = sample[: max(arguments.sample, 0)]
+    sample = sample[: arguments.sample]
     if arguments.json:
         _print_json({"manifest": manifest, "sample": sample})
         return 0
