@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import signal
 import subprocess
 import sys
@@ -183,6 +184,11 @@ def test_sigkill_then_goes_on(base: Path, data: Path, machine: Machine, tmp_path
         ({"method": "sft", "lora": {"rank": 0}}, "rank is 0"),
         ({"method": "sft", "lora": {"targets": ["lm_head"]}}, "choose among"),
         ({"method": "sft", "budget": "long"}, "long"),
+        ({"method": "sft", "learning_rate": math.nan}, "learning_rate is nan"),
+        ({"method": "sft", "seed": -1}, "seed is -1"),
+        ({"method": "sft", "threads": 1_000_000}, "from 1 to 1,024"),
+        ({"method": "sft", "lora": {"alpha": math.inf}}, "alpha is inf"),
+        ({"method": "dpo", "beta": math.nan}, "beta is nan"),
     ],
 )
 def test_bad_methods_are_one_sentence(values: dict[str, object], words: str) -> None:

@@ -78,6 +78,29 @@ def test_an_absurd_depth_is_refused_before_it_is_allocated(
     assert "TB" in said and "lower train.depth" in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train run --tokens . --out out --depth 0", "depth is 0"),
+        ("train run --tokens . --out out --base nowhere", "nowhere"),
+        ("train eval nowhere a.py", "cannot read a.py"),
+        ("train eval nowhere x --threads -1", "--threads is -1"),
+        ("align tune nowhere --data . --out out", "nowhere"),
+        ("align tune model --data . --out out --budget soon", "soon"),
+        ("align merge nowhere . --out out", "nowhere"),
+    ],
+)
+def test_a_wrong_word_is_told_before_torch_is_loaded(words: str, said: str, tmp_path: Path) -> None:
+    program = (
+        "import sys; from highrise.cli import main; code = main(sys.argv[1:]);"
+        "assert not {'torch', 'pyarrow'} & set(sys.modules); sys.exit(code)"
+    )
+    run = [sys.executable, "-c", program, *words.split()]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_cheap_imports_load_no_torch() -> None:
     program = (
         "import sys, highrise.train, highrise.train.commands, highrise.align.guard, highrise.align.cli_guard,"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -170,6 +171,17 @@ def test_rate_rises_stays_and_falls(decay: str) -> None:
         ({"learning_rate": 0.0}, "above 0"),
         ({"warmup": 0.6, "decay_share": 0.6}, "together more"),
         ({"depth": 0}, "depth is 0"),
+        ({"batch_tokens": 0}, "batch_tokens is 0"),
+        ({"batch_tokens": -512}, "batch_tokens is -512"),
+        ({"seed": -1}, "seed is -1"),
+        ({"evaluation_documents": -1}, "evaluation_documents is -1"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"learning_rate": math.inf}, "learning_rate is inf"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1"),
+        ({"clip": math.nan}, "clip is nan"),
+        ({"beta2": 1.0}, "beta2 is 1.0"),
+        ({"threads": 0}, "threads is 0"),
+        ({"threads": 1_000_000}, "from 1 to 1,024"),
     ],
 )
 def test_contradictions_are_one_sentence(values: dict[str, object], words: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import stat
 import sys
 import time
 from pathlib import Path
@@ -11,12 +13,13 @@ from typing import Any
 
 from highrise.agent.client import Client
 from highrise.agent.keys import KeyFile
-from highrise.core.errors import AgentError, InputError
+from highrise.core.errors import AgentError, HighriseError, InputError
 from highrise.core.files import atomic_write
 
 __all__ = ["chat", "complete", "key", "serve"]
 
 _KEY_FILE = Path(".highrise") / "keys.json"
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def _client(arguments: argparse.Namespace) -> Client:
@@ -26,6 +29,8 @@ def _client(arguments: argparse.Namespace) -> Client:
             secret = Path(arguments.key_file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the key file {arguments.key_file}: {error}") from error
+        if not secret.isascii() or not secret.isprintable() or " " in secret or not secret:
+            raise InputError(f"the key file {arguments.key_file} does not hold one key; write the key alone into it")
     return Client(arguments.url, key=secret)
 
 
@@ -35,6 +40,7 @@ def _client(arguments: argparse.Namespace) -> Client:
 def complete(arguments: argparse.Namespace) -> int:
     """Print (or insert) what the assistant would type at FILE:LINE[:COLUMN]."""
     path, prefix, suffix = _split_at(arguments.place)
+    before = (prefix + suffix).encode()
     body = {
         "prompt": prefix,
         "suffix": suffix,
@@ -50,12 +56,21 @@ def complete(arguments: argparse.Namespace) -> int:
     elif not text:
         print("highrise: nothing worth typing here", file=sys.stderr)
     elif not arguments.insert:
-        print(text)
+        print(_printable(text))
     if arguments.insert and text:
-        with atomic_write(path) as file:
-            file.write((prefix + text + suffix).encode())
+        _replace(path, before, (prefix + text + suffix).encode())
         print(f"highrise: {len(text)} characters were inserted into {path}", file=sys.stderr)
     return 0
+
+
+def _replace(path: Path, before: bytes, after: bytes) -> None:
+    """Write `after` where `before` still stands; a link stays a link, and the file keeps its mode."""
+    target = path.resolve()
+    if target.read_bytes() != before:
+        raise InputError(f"{path} was changed while the assistant thought, so nothing was inserted; ask again")
+    with atomic_write(target) as file:
+        Path(file.name).chmod(stat.S_IMODE(target.stat().st_mode))
+        file.write(after)
 
 
 def _split_at(place: str) -> tuple[Path, str, str]:
@@ -76,15 +91,13 @@ def _split_at(place: str) -> tuple[Path, str, str]:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file in UTF-8: {error}") from error
-    lines = text.splitlines(keepends=True) or [""]
-    if text.endswith("\n"):
-        lines.append("")
+    lines = text.split("\n")  # as editors count: a form feed or U+2028 ends no line
     if not 1 <= line <= len(lines):
         raise InputError(f"{path} has {len(lines)} lines; line {line} is not one of them")
-    length = len(lines[line - 1].rstrip("\r\n"))
+    length = len(lines[line - 1].removesuffix("\r"))
     if column > length + 1:
         raise InputError(f"line {line} of {path} has {length} characters; column {column} is past its end")
-    start = sum(map(len, lines[: line - 1])) + (column - 1 if column else length)
+    start = sum(len(one) + 1 for one in lines[: line - 1]) + (column - 1 if column else length)
     return path, text[:start], text[start:]
 
 
@@ -106,14 +119,18 @@ def chat(arguments: argparse.Namespace) -> int:
         except EOFError:
             print(file=sys.stderr)
             return 0
+        except UnicodeDecodeError as error:
+            raise InputError(f"standard input is not UTF-8 text: {error}") from error
         if not question:
             continue
+        turns = len(messages)
         try:
             _ask(client, arguments, messages, question)
         except KeyboardInterrupt:
+            del messages[turns:]
             print("\n(stopped)", file=sys.stderr)
-        except AgentError as error:
-            messages.pop()
+        except HighriseError as error:  # also when no server answers: it may come back, and the conversation goes on
+            del messages[turns:]
             print(f"highrise: {error}", file=sys.stderr)
 
 
@@ -162,15 +179,20 @@ def _events(client: Client, body: dict[str, Any]) -> Any:
 def _show(event: dict[str, Any]) -> None:
     kind = event["type"]
     if kind == "text":
-        print(event["text"], end="", flush=True)
+        print(_printable(event["text"]), end="", flush=True)
     elif kind == "sources":
         places = ", ".join(f"{one['path']}:{one['start_line']}" for one in event["sources"])
-        print(_soft(f"sources: {places}"), file=sys.stderr, flush=True)
+        print(_soft(f"sources: {_printable(places)}"), file=sys.stderr, flush=True)
     elif kind == "tool_call":
-        print(_soft(f"\n{event['name']} {event.get('arguments', '')}"), file=sys.stderr, flush=True)
+        print(_soft(_printable(f"\n{event['name']} {event.get('arguments', '')}")), file=sys.stderr, flush=True)
     elif kind == "tool_result":
         first = event.get("text", "").strip().split("\n", 1)[0]
-        print(_soft(f"  {'ok' if event.get('ok') else 'failed'}: {first}"), file=sys.stderr, flush=True)
+        print(_soft(_printable(f"  {'ok' if event.get('ok') else 'failed'}: {first}")), file=sys.stderr, flush=True)
+
+
+def _printable(text: str) -> str:
+    """`text` with no control character but tab and line feed: what a model or a source says steers no terminal."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 def _soft(text: str) -> str:

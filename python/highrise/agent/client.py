@@ -20,8 +20,8 @@ class Client:
     """Speaks to the server at `url`; `key` is its API key, if it wants one."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout: float = 600.0) -> None:
-        where = urlsplit(url if "//" in url else f"//{url}", scheme="http")
         try:
+            where = urlsplit(url if "//" in url else f"//{url}", scheme="http")
             port = where.port
         except ValueError as error:
             raise InputError(f"{url} is not the address of a server: {error}") from error
@@ -29,6 +29,7 @@ class Client:
             raise InputError(f"{url} is not the address of a server; write for example http://127.0.0.1:8080")
         self._url = url
         self._where = (where.scheme, where.hostname, port)
+        self._below = where.path.rstrip("/").removesuffix("/v1")  # a proxy may hand on only what lies below a path
         self._key = key
         self._timeout = timeout
 
@@ -60,14 +61,19 @@ class Client:
             headers["authorization"] = f"Bearer {self._key}"
         try:
             connection.request(
-                "GET" if body is None else "POST", path, None if body is None else json.dumps(body), headers
+                "GET" if body is None else "POST",
+                f"{self._below}{path}",
+                None if body is None else json.dumps(body),
+                headers,
             )
             answer = connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, UnicodeError, http.client.HTTPException) as error:  # UnicodeError: no host has such a name
             raise InputError(
                 f"no server answers at {self._url} ({error}); start one with `highrise up` or `highrise serve MODEL`, "
                 "or name another with --url"
             ) from error
+        if answer.status == 400:
+            raise InputError(_refusal(answer, f"{self._url}{path}"))
         if answer.status != 200:
             raise AgentError(_refusal(answer, f"{self._url}{path}"))
         return answer

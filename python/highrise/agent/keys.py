@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from highrise.core.errors import AgentError, InputError
 from highrise.core.files import atomic_write, exclusive
+from highrise.core.json_text import decode_json
 
 __all__ = ["Key", "KeyFile", "Refused", "admit"]
 
@@ -50,8 +51,8 @@ class KeyFile:
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp != self._stamp:
             try:
-                self._keys = msgspec.json.decode(self.path.read_bytes(), type=tuple[Key, ...])
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                self._keys = decode_json(self.path.read_bytes(), tuple[Key, ...])
+            except msgspec.MsgspecError as error:
                 raise AgentError(
                     f"the key file {self.path} is damaged ({error}); restore it, or remove it and make new keys"
                 ) from error
@@ -111,12 +112,12 @@ def admit(
     """None when the request may pass. `headers` have lower-case names; `client` is the address it came from."""
     origin = headers.get("origin")
     host = headers.get("host", "")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _split(origin).netloc != host:
         return Refused(403, f"The page {origin} may not use this server.")
     if rule == "never":
         return None
     if rule == "auto" and _is_local(client, headers):
-        if not _is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if not _is_loopback(_split(f"//{host}").hostname or ""):
             return Refused(
                 403, f"The host name '{host}' is not this machine's; use localhost, or an API key rule of 'never'."
             )
@@ -129,6 +130,14 @@ def admit(
     if keys.owner(secret.strip()) is None:
         return Refused(401, "The API key is not valid; it may have been revoked.")
     return None
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address; of one that is none (`http://[`), no part is known, so it is nobody's."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
 
 
 def _is_local(client: str | None, headers: Mapping[str, str]) -> bool:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from highrise.align import tune as tuning
 from highrise.align.config import MethodConfig
-from highrise.align.merge import merge as merge_folder
 from highrise.core.catalogue import locate
 from highrise.core.config import Config, convert, load_toml
-from highrise.core.errors import ConfigError
+from highrise.core.errors import ConfigError, InputError
+from highrise.core.manifest import read_manifest
 from highrise.core.progress import say
 
 __all__ = ["merge", "tune"]
@@ -24,14 +23,12 @@ class _File(Config, frozen=True):
 
 def tune(arguments: argparse.Namespace) -> int:
     """`highrise align tune`."""
-    methods = _methods(arguments)
-    counts = tuning.tune(
-        methods,
-        locate(arguments.base),
-        Path(arguments.data),
-        Path(arguments.out),
-        say=say,
-    )
+    methods, base, data = _methods(arguments), locate(arguments.base), Path(arguments.data)
+    read_manifest(data)
+
+    from highrise.align import tune as tuning  # torch takes seconds to load, a wrong word is told before
+
+    counts = tuning.tune(methods, base, data, Path(arguments.out), say=say)
     if arguments.json:
         print(msgspec.json.encode(counts).decode())
     else:
@@ -41,7 +38,13 @@ def tune(arguments: argparse.Namespace) -> int:
 
 def merge(arguments: argparse.Namespace) -> int:
     """`highrise align merge`."""
-    merge_folder(locate(arguments.base), Path(arguments.adapter), Path(arguments.out), dtype=arguments.dtype)
+    base, adapter = locate(arguments.base), Path(arguments.adapter)
+    if not (adapter / "adapter_config.json").is_file():
+        raise InputError(f"{adapter} is no adapter folder: it has no adapter_config.json")
+
+    from highrise.align.merge import merge as merge_folder
+
+    merge_folder(base, adapter, Path(arguments.out), dtype=arguments.dtype)
     print(f"merged weights are in {arguments.out}")
     return 0
 

@@ -5,14 +5,19 @@ Knows nothing of torch.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from highrise.core.config import Config, parse_duration
 from highrise.core.errors import ConfigError
+from highrise.train.config import check_threads
 
 __all__ = ["DpoConfig", "LoraConfig", "MethodConfig", "SftConfig"]
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+_LEAST = {"sequence": 64, "batch_tokens": 1, "evaluation_samples": 1, "minimum_tokens": 0, "seed": 0}
 
 
 class LoraConfig(Config, frozen=True):
@@ -25,6 +30,8 @@ class LoraConfig(Config, frozen=True):
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ConfigError(f"lora.rank is {self.rank}; give at least 1")
+        if not math.isfinite(self.alpha):
+            raise ConfigError(f"lora.alpha is {self.alpha}; give a number, twice the rank for example")
         unknown = [name for name in self.targets if name not in TARGETS]
         if unknown or not self.targets:
             raise ConfigError(f"lora.targets {list(self.targets)}: choose among {', '.join(TARGETS)}")
@@ -53,13 +60,12 @@ class _Method(Config, frozen=True):
     def __post_init__(self) -> None:
         for name in ("budget", "checkpoint_every"):
             parse_duration(getattr(self, name), where=f"align.{name}")
-        if self.learning_rate < 0:
-            raise ConfigError(f"align.learning_rate is {self.learning_rate}; it must not be below 0 (0: the default)")
-        for name, least in (("sequence", 64), ("batch_tokens", 1), ("evaluation_samples", 1), ("minimum_tokens", 0)):
+        if not 0 <= self.learning_rate < math.inf:
+            raise ConfigError(f"align.learning_rate is {self.learning_rate}; give a number above 0, or 0 (the default)")
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"align.{name} is {getattr(self, name)}; give at least {least}")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"align.threads is {self.threads}; give at least 1")
+        check_threads("align.threads", self.threads)
 
 
 class SftConfig(_Method, frozen=True, tag_field="method", tag="sft"):
@@ -88,8 +94,8 @@ class DpoConfig(_Method, frozen=True, tag_field="method", tag="dpo"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.beta <= 0:
-            raise ConfigError(f"align.beta is {self.beta}; it must be above 0")
+        if not 0 < self.beta < math.inf:
+            raise ConfigError(f"align.beta is {self.beta}; it must be a number above 0")
         if not self.feedback.strip():
             raise ConfigError(
                 'align.feedback is empty, and DPO needs pairs: write "auto" or the path of a JSON Lines file'

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from highrise.align.config import LoraConfig
 from highrise.core.errors import InputError
 from highrise.core.files import atomic_write
+from highrise.core.json_text import decode_json
 from highrise.core.safetensors import SafeTensors, write_safetensors
 from highrise.train.model import Decoder
 
@@ -204,7 +205,7 @@ def load_adapter(decoder: Decoder, folder: Path) -> LoraConfig:
     """Add the adapter in `folder` (ours or PEFT's) to `decoder`; `InputError` when it does not fit."""
     path = folder / "adapter_config.json"
     try:
-        stored = msgspec.json.decode(path.read_bytes(), type=_PeftConfig)
+        stored = decode_json(path.read_bytes(), _PeftConfig)
     except FileNotFoundError as error:
         raise InputError(f"{folder} is no adapter folder: it has no adapter_config.json") from error
     except msgspec.MsgspecError as error:
@@ -216,7 +217,7 @@ def load_adapter(decoder: Decoder, folder: Path) -> LoraConfig:
         raise InputError(f"{path} is not a plain LoRA adapter (one rank, no bias, no DoRA): only those are read")
     file = SafeTensors(folder / "adapter_model.safetensors")
     if isinstance(stored.target_modules, str):
-        names = {name.split(".")[-3] for name in file.tensors}
+        names = {parts[-3] for name in file.tensors if len(parts := name.split(".")) >= 3}
     else:
         names = {name.split(".")[-1] for name in stored.target_modules}
     alpha = stored.lora_alpha * (math.sqrt(stored.r) if stored.use_rslora else 1.0)

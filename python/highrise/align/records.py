@@ -17,6 +17,7 @@ import msgspec
 
 from highrise.core.document import Document
 from highrise.core.errors import ConfigError
+from highrise.core.json_text import decode_json
 from highrise.encode.prompt import PromptFormat
 from highrise.train.infill import Cut, cut_infill, pieces
 
@@ -150,7 +151,7 @@ def read_pair_lines(path: Path) -> list[PairLine]:
         if not raw.strip():
             continue
         try:
-            line = msgspec.json.decode(raw, type=PairLine)
+            line = decode_json(raw, PairLine)
         except msgspec.MsgspecError as error:
             raise ConfigError(f"{path}:{number} is no preference pair: {error}") from error
         if (line.prompt is None) == (line.prefix is None):

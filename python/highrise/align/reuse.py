@@ -15,6 +15,7 @@ import msgspec
 from highrise.align.choice import choose
 from highrise.core.document import Document
 from highrise.core.files import atomic_write
+from highrise.core.json_text import decode_json
 
 __all__ = ["LEARNT", "RETUNE_SHARE", "changed_share", "write_learnt"]
 
@@ -35,7 +36,7 @@ def changed_share(folder: Path, data_folder: Path) -> float | None:
     A changed file counts once, as the longer of its versions; None when the folder does not say what it was made of.
     """
     try:
-        before = msgspec.json.decode((folder / LEARNT).read_bytes(), type=dict[str, int])
+        before = decode_json((folder / LEARNT).read_bytes(), dict[str, int])
     except (OSError, msgspec.MsgspecError):
         return None
     now = _sizes(document for side in choose(data_folder) for document in side)

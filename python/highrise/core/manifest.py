@@ -17,6 +17,7 @@ import msgspec
 from highrise.core.config import dump, fingerprint
 from highrise.core.errors import HighriseError, InputError
 from highrise.core.files import atomic_write, explain_os_error, remove_leftovers, replace_folder
+from highrise.core.json_text import decode_json
 
 __all__ = ["FORMAT_VERSION", "Manifest", "build_stage", "is_made_of", "read_manifest"]
 
@@ -44,7 +45,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a finished stage folder; `InputError` when there is none or it is damaged."""
     path = folder / _FILE
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        manifest = decode_json(path.read_bytes(), Manifest)
     except FileNotFoundError as error:
         raise InputError(f"{folder} is not a finished stage: it has no {_FILE}; build it first") from error
     except OSError as error:

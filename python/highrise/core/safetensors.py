@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from highrise.core.errors import InputError
 from highrise.core.files import atomic_write
+from highrise.core.json_text import decode_json
 
 __all__ = ["SafeTensor", "SafeTensors", "write_safetensors"]
 
@@ -60,9 +61,9 @@ class SafeTensors:
         if length > min(_MAX_HEADER, len(self._bytes) - 8):
             raise self._damaged(f"its header says it has {length:,} bytes")
         try:
-            header = msgspec.json.decode(self._bytes[8 : 8 + length].tobytes(), type=dict[str, msgspec.Raw])
-            self.metadata = msgspec.json.decode(header.pop("__metadata__", b"{}"), type=dict[str, str])
-            self.tensors = {name: msgspec.json.decode(raw, type=SafeTensor) for name, raw in header.items()}
+            header = decode_json(self._bytes[8 : 8 + length].tobytes(), dict[str, msgspec.Raw])
+            self.metadata = decode_json(header.pop("__metadata__", b"{}"), dict[str, str])
+            self.tensors = {name: decode_json(raw, SafeTensor) for name, raw in header.items()}
         except msgspec.MsgspecError as error:
             raise self._damaged(f"its header cannot be read: {error}") from error
         self._start = 8 + length

@@ -18,6 +18,7 @@ from highrise.core.architecture import shape_of_config
 from highrise.core.architecture_gguf import hugging_face_name, shape_of_gguf
 from highrise.core.errors import InputError
 from highrise.core.gguf import Gguf, GgufTensor, open_gguf
+from highrise.core.json_text import decode_json
 from highrise.core.packed_int4 import packing_of, unpacked
 from highrise.core.safetensors import SafeTensors
 from highrise.core.shape import DecoderShape
@@ -156,7 +157,7 @@ def _taken_apart(tensors: dict[str, Tensor], shape: DecoderShape) -> dict[str, T
 def _open_folder(path: Path) -> WeightFile:
     config_path = path / "config.json"
     try:
-        config = msgspec.json.decode(config_path.read_bytes(), type=dict[str, object])
+        config = decode_json(config_path.read_bytes(), dict[str, object])
     except FileNotFoundError as error:
         raise InputError(f"{path} is no model folder: it has no config.json") from error
     except msgspec.MsgspecError as error:
@@ -187,13 +188,18 @@ def _open_folder(path: Path) -> WeightFile:
     )
 
 
+class _ShardIndex(msgspec.Struct):
+    weight_map: dict[str, str]
+
+
 def _shards(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         return [folder / "model.safetensors"]
-    names = msgspec.json.decode(index.read_bytes(), type=dict[str, object]).get("weight_map")
-    if not isinstance(names, dict):
-        raise InputError(f"{index} has no weight_map")
+    try:
+        names = decode_json(index.read_bytes(), _ShardIndex).weight_map
+    except msgspec.MsgspecError as error:
+        raise InputError(f"{index} cannot be read: {error}") from error
     return [folder / name for name in sorted(set(names.values()))]
 
 

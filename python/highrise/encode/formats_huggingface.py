@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from highrise.core.errors import InputError
+from highrise.core.json_text import decode_json
 from highrise.encode import steps
 from highrise.encode.config import MAX_IDS
 from highrise.encode.formats import Special, VocabularyFile
@@ -38,8 +39,8 @@ class _Document(msgspec.Struct):
 def read_tokenizer_json(content: bytes, *, name: str) -> VocabularyFile | PipelineFile:
     """Read the bytes of a tokenizer.json; `name` stands in errors."""
     try:
-        document = msgspec.json.decode(content, type=_Document)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        document = decode_json(content, _Document)
+    except msgspec.MsgspecError as error:
         raise InputError(f"{name} is not a tokenizer.json: {error}") from error
     for field in ("truncation", "padding"):
         if getattr(document, field) is not None:
@@ -161,7 +162,7 @@ def read_folder(folder: Path) -> VocabularyFile | PipelineFile:
     if not beside.exists():
         return file
     try:
-        config = msgspec.json.decode(beside.read_bytes(), type=_TokenizerConfig)
+        config = decode_json(beside.read_bytes(), _TokenizerConfig)
     except msgspec.MsgspecError as error:
         raise InputError(f"{beside} cannot be read: {error}") from error
     if isinstance(file, PipelineFile):

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from highrise.core.catalogue import locate
 from highrise.core.errors import HighriseError, InputError
+from highrise.core.json_text import decode_json
 from highrise.encode.chunk_store import ChunkStore
 from highrise.encode.index_build import INFO_FILE, IndexInfo, build_index
 from highrise.encode.index_config import IndexConfig
@@ -59,7 +60,7 @@ class SearchIndex:
 
     def __init__(self, folder: Path, *, embedder: Embedder | None = None) -> None:
         try:
-            self.info = msgspec.json.decode((folder / INFO_FILE).read_bytes(), type=IndexInfo)
+            self.info = decode_json((folder / INFO_FILE).read_bytes(), IndexInfo)
         except FileNotFoundError as error:
             raise InputError(
                 f"{folder} is not a search index: it has no {INFO_FILE}; "

@@ -19,6 +19,7 @@ from highrise.core.cores import usable_cores
 from highrise.core.document import Document
 from highrise.core.errors import ConfigError, HighriseError, InputError
 from highrise.core.files import atomic_write
+from highrise.core.json_text import decode_json
 from highrise.core.progress import Progress, say
 from highrise.encode.adapters.faiss import write_faiss
 from highrise.encode.chunk import Chunk, chunk_document
@@ -170,7 +171,7 @@ def _is_store_of(previous: Path | None, store: str) -> bool:
     if previous is None:
         return False
     try:
-        return msgspec.json.decode((previous / INFO_FILE).read_bytes(), type=IndexInfo).store == store
+        return decode_json((previous / INFO_FILE).read_bytes(), IndexInfo).store == store
     except (OSError, msgspec.MsgspecError):
         return False
 
@@ -243,7 +244,7 @@ def _vectors_of(previous: Path | None, weights: str) -> Vectors | None:
     if previous is None or not (previous / INFO_FILE).exists():
         return None
     try:
-        info = msgspec.json.decode((previous / INFO_FILE).read_bytes(), type=IndexInfo)
+        info = decode_json((previous / INFO_FILE).read_bytes(), IndexInfo)
         return read_vectors(previous / "vectors") if info.num_vectors and info.weights == weights else None
     except (msgspec.MsgspecError, InputError) as error:
         print(f"the vectors of {previous} are not taken over: {error}", file=sys.stderr)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from highrise.core.cores import usable_cores
 from highrise.core.errors import InputError
+from highrise.core.json_text import decode_json
 from highrise.core.native import csrc
 from highrise.core.safetensors import SafeTensors
 from highrise.encode.wordpiece import WordPiece
@@ -136,7 +137,7 @@ class MiniLm:
         if max_tokens < 3:
             raise InputError(f"max_tokens is {max_tokens}; a text needs at least 3 (its two marks and one token)")
         try:
-            shape = msgspec.json.decode((folder / "config.json").read_bytes(), type=_Shape)
+            shape = decode_json((folder / "config.json").read_bytes(), _Shape)
         except OSError as error:
             raise InputError(f"cannot read the embedder {folder}: config.json: {error.strerror}") from error
         except msgspec.MsgspecError as error:

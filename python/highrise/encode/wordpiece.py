@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from highrise.core.errors import InputError
+from highrise.core.json_text import decode_json
 
 __all__ = ["WordPiece"]
 
@@ -82,7 +83,7 @@ class WordPiece:
     def from_file(cls, path: Path) -> WordPiece:
         """Read a `tokenizer.json` whose model is an uncased WordPiece; `InputError` for any other."""
         try:
-            file = msgspec.json.decode(path.read_bytes(), type=_File)
+            file = decode_json(path.read_bytes(), _File)
         except OSError as error:
             raise InputError(f"cannot read the tokenizer {path}: {error.strerror}") from error
         except msgspec.MsgspecError as error:

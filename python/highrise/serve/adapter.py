@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from highrise.core.blocks import dequantise
 from highrise.core.errors import InputError
+from highrise.core.json_text import decode_json
 from highrise.core.safetensors import SafeTensors
 from highrise.core.shape import DecoderShape
 
@@ -76,7 +77,7 @@ def read_adapter(folder: Path, shape: DecoderShape) -> dict[str, LowRank]:
 
 def _read_config(path: Path) -> _Config:
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=_Config)
+        config = decode_json(path.read_bytes(), _Config)
     except FileNotFoundError as error:
         raise InputError(f"{path.parent} is no adapter folder: it has no {path.name}") from error
     except msgspec.MsgspecError as error:

@@ -11,7 +11,7 @@ from highrise.core.catalogue import locate
 from highrise.core.config import convert, dump, load_toml
 from highrise.core.errors import InputError
 from highrise.core.progress import say
-from highrise.train.config import TrainConfig
+from highrise.train.config import TrainConfig, check_threads
 
 __all__ = ["corpus", "evaluate", "run"]
 
@@ -31,10 +31,13 @@ def corpus(arguments: argparse.Namespace) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """`highrise train run`."""
-    from highrise.train.pretrain import pretrain
-
     given = {name: getattr(arguments, name) for name in ("depth", "base", "budget", "threads")}
     config = _config(arguments.config, {name: value for name, value in given.items() if value is not None})
+    if config.base is not None:
+        locate(config.base)
+
+    from highrise.train.pretrain import pretrain  # torch takes seconds to load, a wrong word is told before
+
     counts = pretrain(config, Path(arguments.tokens), Path(arguments.out), say=say)
     print(_shown(counts, arguments.json))
     return 0
@@ -42,15 +45,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """`highrise train eval`."""
+    if arguments.sequence < 2:
+        raise InputError(f"--sequence {arguments.sequence} is too short; give at least 2")
+    check_threads("--threads", arguments.threads)
+    texts = [_read(Path(name)) for name in arguments.files]
+    path = locate(arguments.model)
+
     from highrise.encode import Tokenizer
     from highrise.train.device import choose_device, keep_freed_memory, use_threads
     from highrise.train.evaluate import bits_per_byte
     from highrise.train.weights_io import load_decoder
 
-    if arguments.sequence < 2:
-        raise InputError(f"--sequence {arguments.sequence} is too short; give at least 2")
-    texts = [_read(Path(name)) for name in arguments.files]
-    path = locate(arguments.model)
     keep_freed_memory()
     device = choose_device("auto")
     with use_threads(arguments.threads):

@@ -6,16 +6,18 @@ scripts/base_train.py: width = 64 x depth). Knows nothing of torch.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from highrise.core.config import Config, parse_duration
 from highrise.core.errors import ConfigError
 from highrise.core.shape import DecoderShape
 
-__all__ = ["TrainConfig", "derive_shape"]
+__all__ = ["TrainConfig", "check_threads", "derive_shape"]
 
 DEFAULT_DEPTH = 4
 HEAD_DIM = 64
+_MAX_THREADS = 1024
 
 
 class TrainConfig(Config, frozen=True):
@@ -77,10 +79,17 @@ class TrainConfig(Config, frozen=True):
                         f"train has both base = {self.base!r} and {name} = {getattr(self, name)}: weights that exist "
                         f"have their sizes; take one of the two away"
                     )
-        for name in ("depth", "hidden_size", "num_attention_heads", "tokens", "sequence", "micro_batch", "threads"):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < (2 if name == "sequence" else 1):
-                raise ConfigError(f"train.{name} is {value}; give a larger number")
+            if value is not None and value < least:
+                raise ConfigError(f"train.{name} is {value}; give a larger number, at least {least}")
+        check_threads("train.threads", self.threads)
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} is {getattr(self, name)}; it is at least 0 and below 1")
+        for name in ("weight_decay", "clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"train.{name} is {getattr(self, name)}; it is a number of at least 0")
         for name in ("infill_share", "warmup", "decay_share", "final_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}; it is a share between 0 and 1")
@@ -89,8 +98,8 @@ class TrainConfig(Config, frozen=True):
                 f"train.warmup {self.warmup} and train.decay_share {self.decay_share} are together more than the run; "
                 f"lower one so that their sum is at most 1"
             )
-        if self.learning_rate <= 0:
-            raise ConfigError(f"train.learning_rate is {self.learning_rate}; it must be above 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigError(f"train.learning_rate is {self.learning_rate}; it must be a number above 0")
         if self.batch_tokens % self.sequence:
             near = max(1, round(self.batch_tokens / self.sequence)) * self.sequence
             raise ConfigError(
@@ -101,6 +110,19 @@ class TrainConfig(Config, frozen=True):
         parse_duration(self.checkpoint_every, where="train.checkpoint_every")
         if self.base is None:
             derive_shape(self, vocab_size=1)
+
+
+_LEAST = {
+    **dict.fromkeys(("depth", "hidden_size", "num_attention_heads", "tokens", "batch_tokens", "micro_batch"), 1),
+    **dict.fromkeys(("evaluation_documents", "seed"), 0),
+    "sequence": 2,
+}
+
+
+def check_threads(name: str, threads: int | None) -> None:
+    """Refuse a number of threads that no machine starts; OpenMP would end the process without a word of ours."""
+    if threads is not None and not 1 <= threads <= _MAX_THREADS:
+        raise ConfigError(f"{name} is {threads}; it must be from 1 to {_MAX_THREADS:,}")
 
 
 def derive_shape(config: TrainConfig, *, vocab_size: int) -> DecoderShape:
