@@ -225,8 +225,12 @@ def test_the_agents_bad_input(served: tuple[str, Any, OpenIndex]) -> None:
     url, _, _ = served
     assert HTTP.post(f"{url}/v1/agent", json={"messages": []}).status_code == 400
     assert HTTP.post(f"{url}/v1/agent", content="{").json()["error"]["code"] == "invalid_json"
-    events = events_of(HTTP.post(f"{url}/v1/agent", json={"messages": user("word " * 4000)}))
-    assert events[-1]["error"]["code"] == "context_length_exceeded"
+    too_long = HTTP.post(f"{url}/v1/agent", json={"messages": user("word " * 4000)})
+    assert (too_long.status_code, too_long.json()["error"]["code"]) == (400, "context_length_exceeded")
+    for name, value in (("max_steps", 0), ("max_tokens", -2), ("temperature", -5), ("top_p", 2)):
+        answer = HTTP.post(f"{url}/v1/agent", json={"messages": user("hi"), name: value})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+    assert HTTP.post(f"{url}/v1/agent", json={"messages": user("hi"), "model": "other"}).status_code == 404
 
 
 def test_page_and_facts(served: tuple[str, Any, OpenIndex]) -> None:

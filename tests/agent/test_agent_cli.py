@@ -193,6 +193,8 @@ def test_a_conversation_outlives_its_server_and_bad_bytes_end_it(
         return events(self, path, body)
 
     lines = iter(["lost", "stopped", "hi"])
+    assert main(["agent", "serve", "smollm2-135m", "--port", "99999"]) == 2
+    assert "port is 99999" in capsys.readouterr().err
 
     def read(_: str) -> str:
         for line in lines:

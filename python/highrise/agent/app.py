@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +106,14 @@ def build_app(
         wanted = decode(await body_of(request), AgentRequest)
         if not wanted.messages:
             raise ApiError("'messages' is empty; there is nothing to answer.", param="messages")
+        if wanted.max_steps is not None and wanted.max_steps < 1:
+            raise ApiError(f"'max_steps' is {wanted.max_steps}; it must be at least 1.", param="max_steps")
         guard.refuse_input(question_of(wanted.messages))
-        return EventStream(_agent_events(loop.run(wanted)), headers={"x-request-id": request_id(request)})
+        events = loop.run(wanted)
+        begun: list[AgentEvent] = []
+        while not begun or begun[-1].type != "step":  # until the model took the request; a wrong one is answered 400
+            begun.append(await anext(events))
+        return EventStream(_agent_events(begun, events), headers={"x-request-id": request_id(request)})
 
     @get("/v1/assistant", summary="What this assistant is and has", tags=["assistant"])
     async def about(request: AnyRequest) -> ASGIApp:
@@ -171,8 +177,12 @@ async def _listed(found: Any) -> dict[str, object]:
     return {"object": "list", "data": await found}
 
 
-async def _agent_events(events: AsyncGenerator[AgentEvent, None]) -> AsyncGenerator[bytes, None]:
+async def _agent_events(
+    begun: Sequence[AgentEvent], events: AsyncGenerator[AgentEvent, None]
+) -> AsyncGenerator[bytes, None]:
     try:
+        for one in begun:
+            yield event(encode(one), one.type)
         async for one in events:
             yield event(encode(one), one.type)
     except Exception as error:

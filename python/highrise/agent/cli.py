@@ -116,10 +116,11 @@ def chat(arguments: argparse.Namespace) -> int:
     while True:
         try:
             question = input("\n> " if sys.stdin.isatty() else "").strip()
+            question.encode()  # in the locale C what is not UTF-8 arrives as surrogates
         except EOFError:
             print(file=sys.stderr)
             return 0
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             raise InputError(f"standard input is not UTF-8 text: {error}") from error
         if not question:
             continue
@@ -249,7 +250,8 @@ def serve(arguments: argparse.Namespace) -> int:
     root = Path(arguments.root)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; --root names the repository that the tools may touch")
-    with bind(arguments.host, arguments.port) as listener:
+    config = ServeConfig(host=arguments.host, port=arguments.port, weights=arguments.weights, threads=arguments.threads)
+    with bind(config.host, config.port) as listener:
         index = None
         if arguments.index is not None:
             from highrise.encode.index import SearchIndex
@@ -260,7 +262,7 @@ def serve(arguments: argparse.Namespace) -> int:
             if arguments.model.startswith(("http://", "https://"))
             else open_engine_backend(
                 arguments.model,
-                ServeConfig(weights=arguments.weights, threads=arguments.threads),
+                config,
                 adapter=None if arguments.adapter is None else Path(arguments.adapter),
             )
         )

@@ -115,11 +115,11 @@ class AgentLoop:
             chat.tools = self._toolbox.wire() if with_tools and not last else None
             if last:
                 chat.messages.append(ChatMessage(role="user", content=_LAST))
-            yield AgentEvent(type="step", step=step)
             chat.messages, _ = self._fit(chat.messages, request)
             turn = _Turn()
-            chunks = await self._backend.stream_chat(chat)
+            chunks = await self._backend.stream_chat(chat)  # what is wrong with the request is said before the step
             try:
+                yield AgentEvent(type="step", step=step)
                 async for chunk in chunks:
                     if text := turn.add(chunk):
                         yield AgentEvent(type="text", text=text, step=step)
