@@ -22,7 +22,7 @@ _MAX_BYTES = 1 << 40
 
 
 def parse_memory(text: str) -> int:
-    """What `--memory` asks for in bytes, at least 64 MB; see `parse_size`."""
+    """Bytes of a size such as "512M" or "2 GiB", at least 64 MB."""
     return max(parse_size(text, where="--memory"), 64_000_000)
 
 

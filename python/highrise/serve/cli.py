@@ -45,6 +45,9 @@ def serve(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         max_context=arguments.max_context,
         kv_cache_dtype=arguments.kv_cache_dtype,
+        cache_memory=arguments.cache_memory,
+        step_tokens=arguments.step_tokens,
+        max_running=arguments.max_running,
         max_waiting=arguments.max_waiting,
         answer_timeout=arguments.answer_timeout,
         drain=arguments.drain,
@@ -157,7 +160,7 @@ def _share(config: ServeConfig, sharers: int) -> ServeConfig:
         config,
         models={},
         threads=None if config.threads is None else max(config.threads // sharers, 1),
-        cache_memory=memory and f"{parse_size(memory, where='serve.cache_memory') / sharers / 1e3:.0f} kB",
+        cache_memory=memory and f"{parse_size(memory, where='serve.cache_memory') // sharers} B",
     )
 
 

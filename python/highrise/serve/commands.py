@@ -71,7 +71,26 @@ COMMANDS: tuple[Command, ...] = (
                 choices=("auto", "fp16", "fp32", "int8"),
                 default="auto",
             ),
+            Argument(
+                names=("--cache-memory",),
+                help='memory of the pages, such as "2 GB" (a quarter of what is free, at most 512 MB)',
+                metavar="SIZE",
+            ),
             Argument(names=("--max-context",), help="longest prompt plus answer in tokens", type=int, metavar="N"),
+            Argument(
+                names=("--max-running",),
+                help="requests computed at the same time (16)",
+                type=int,
+                default=16,
+                metavar="N",
+            ),
+            Argument(
+                names=("--step-tokens",),
+                help="most tokens of one step, prompts and answers together (128)",
+                type=int,
+                default=128,
+                metavar="N",
+            ),
             Argument(
                 names=("--engine",),
                 help="run the engine in a process of its own, started again when it dies, or in a thread (process)",

@@ -85,7 +85,7 @@ class ServeConfig(Config, frozen=True, kw_only=True):
             if getattr(self, name) is not None:
                 parse_duration(getattr(self, name), where=f"serve.{name}")
         if self.cache_memory is not None:
-            parse_size(self.cache_memory, where="cache_memory")
+            parse_size(self.cache_memory, where="serve.cache_memory")
 
     @property
     def answer_seconds(self) -> float | None:
