@@ -9,6 +9,8 @@ munge:munged            tests/compute/test_slurm.py
 slurmctld:slurmctld     tests/compute/test_slurm.py
 slurmd:slurmd           tests/compute/test_slurm.py
 slurm-client:sbatch     tests/compute/test_slurm.py
+chromium:chromium       tests/agent/test_agent_page.py
+bubblewrap:bwrap        tests/agent/test_sandbox.py
 "
 
 if [ "${1:-}" = all ]; then
@@ -39,7 +41,7 @@ log=$(mktemp)
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086  # a list of names
 if ! { timeout 120 apt-get -o DPkg::Lock::Timeout=60 update -q &&
-  timeout 300 apt-get -o DPkg::Lock::Timeout=60 install -y -q --no-install-recommends $wanted; } >"$log" 2>&1; then
+  timeout 400 apt-get -o DPkg::Lock::Timeout=60 install -y -q --no-install-recommends $wanted; } >"$log" 2>&1; then
   echo "install_debian: apt-get failed ($(tail -n 1 "$log")); the tests that need$wanted are skipped"
 fi
 rm -f "$log"
