@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from highrise.core.errors import InputError, ServeError
+from highrise.core.errors import ConfigError, InputError, ServeError
 from highrise.serve.engine_link import Cancel, Channel, ServerMessage
 from highrise.serve.engine_process import EngineProcess
 from highrise.serve.engine_view import RestartingError
@@ -211,6 +211,67 @@ def test_a_killed_engine_is_told_to_all_and_started_again() -> None:
             assert re.search(r'highrise:engine_restarts_total{model_name="tiny"} 1\.0', page)
             assert re.search(r'highrise:engine_up{model_name="tiny"} 1\.0', page)
             assert backend._generation.in_flight == 0
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_an_engine_that_hangs_is_killed_and_started_again(busy: bool) -> None:
+    """SIGSTOP, amid steps and without work, stands for a native loop without end: 503 for all, then it serves again."""
+    with started(slow=0.02, step_timeout=2.5) as process:
+        backend = process_backend(process)
+        codes: list[tuple[int, str]] = []
+
+        def ask(url: str) -> None:
+            body = {"prompt": "a prompt", "max_tokens": 100, "ignore_eos": True}
+            answer = httpx.post(f"{url}/v1/completions", json=body, timeout=30)
+            codes.append((answer.status_code, answer.text))
+
+        with listening(serve_app(backend)) as url:
+            threads = [threading.Thread(target=ask, args=(url,)) for _ in range(20)]
+            if busy:
+                for thread in threads:
+                    thread.start()
+                wait_until(lambda: process.stats().num_running > 8 and process.stats().num_waiting > 0)
+            child = process._child
+            assert child is not None
+            child.send_signal(signal.SIGSTOP)
+            stopped = time.monotonic()
+            if not busy:
+                for thread in threads:
+                    thread.start()
+            assert HTTP.get(f"{url}/healthz").status_code == 200, "nothing is known yet"
+            wait_until(lambda: HTTP.get(f"{url}/healthz").status_code == 503, 20)
+            assert time.monotonic() - stopped > 2
+            assert "no step ended within 2.5 s" in HTTP.get(f"{url}/healthz").text
+            for thread in threads:
+                thread.join(20)
+            assert child.returncode == -signal.SIGKILL
+            assert len(codes) == 20
+            for code, text in codes:
+                assert code == 503 and json.loads(text)["error"]["code"] == "engine_restarting"
+                assert "no step ended within 2.5 s" in text
+            wait_until(lambda: HTTP.get(f"{url}/healthz").status_code == 200, 30)
+            again = HTTP.post(f"{url}/v1/completions", json={"prompt": "a", "max_tokens": 5, "ignore_eos": True})
+            assert again.status_code == 200 and process.num_restarts == 1
+            assert backend._generation.in_flight == 0
+
+
+def test_neither_idleness_nor_a_server_that_reads_nothing_is_taken_for_a_hang() -> None:
+    async def begin(process: EngineProcess) -> list[Output]:
+        stream = process.generate(greedy(PROMPT, 100))
+        first = await stream.__anext__()
+        time.sleep(4)  # the loop is held: the engine ends its work and waits, and nobody reads it
+        return [first, *[output async for output in stream]]
+
+    with started(slow=0.01, step_timeout=2.5) as process:
+        time.sleep(4)
+        assert len(ids_of(asyncio.run(begin(process)))) == 100
+        time.sleep(4)
+        assert process.num_restarts == 0 and process.alive
+
+
+def test_a_step_timeout_that_idle_rounds_would_exceed_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"the step timeout is 1 s; it must be more than 2 s"):
+        tiny_process(step_timeout=1)
 
 
 def test_adapters_are_loaded_and_dropped_over_there_and_loaded_again_after_a_death(tmp_path: Path) -> None:

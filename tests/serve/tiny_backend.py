@@ -9,7 +9,7 @@ from typing import Any
 
 from highrise.serve.engine import Engine
 from highrise.serve.engine_backend import EngineBackend
-from highrise.serve.engine_process import EngineProcess
+from highrise.serve.engine_process import STEP_TIMEOUT, EngineProcess
 from highrise.serve.runner import EngineRunner
 from tests.serve.engine_parts import EOS, Letters, tiny_engine
 from tests.serve.scripted import ScriptedPrompt, ScriptedPrompts
@@ -68,9 +68,10 @@ def tiny_backend(*, max_waiting: int = 64, **options: Any) -> EngineBackend:
     return EngineBackend(engine, EngineRunner(engine), name="tiny", max_waiting=max_waiting)
 
 
-def tiny_process(**options: Any) -> EngineProcess:
+def tiny_process(*, step_timeout: float = STEP_TIMEOUT, **options: Any) -> EngineProcess:
     """The same engine in a process of its own, from the root of the repository."""
-    return EngineProcess(options, opener="tests.serve.tiny_backend:tiny_model", say=lambda _: None)
+    opener = "tests.serve.tiny_backend:tiny_model"
+    return EngineProcess(options, opener=opener, say=lambda _: None, step_timeout=step_timeout)
 
 
 def process_backend(process: EngineProcess, *, max_waiting: int = 64) -> EngineBackend:

@@ -50,6 +50,7 @@ def serve(arguments: argparse.Namespace) -> int:
         max_running=arguments.max_running,
         max_waiting=arguments.max_waiting,
         answer_timeout=arguments.answer_timeout,
+        step_timeout=arguments.step_timeout,
         drain=arguments.drain,
         log_format=arguments.log_format,
         draft_model=arguments.draft_model,
@@ -245,7 +246,7 @@ def _in_process(path: Path, config: ServeConfig, adapter: Path | None, sharers: 
         "adapter": None if adapter is None else str(adapter.absolute()),
         "adapters": {name: str(Path(folder).absolute()) for name, folder in config.lora_modules.items()},
     }
-    process = EngineProcess({**folders, **_options(config, sharers)})
+    process = EngineProcess({**folders, **_options(config, sharers)}, step_timeout=config.step_seconds)
     try:
         tokenizer = Tokenizer.for_weights(file.path)
         return process.view(tokenizer, PromptFormat.for_weights(file.path, tokenizer)), process

@@ -105,6 +105,11 @@ COMMANDS: tuple[Command, ...] = (
                 metavar="N",
             ),
             Argument(names=("--answer-timeout",), help='longest time of one answer, such as "10 min" (none)'),
+            Argument(
+                names=("--step-timeout",),
+                help="an engine process whose step takes longer is killed and started again (5 min)",
+                default="5 min",
+            ),
             Argument(names=("--drain",), help="time for requests in flight at SIGTERM (30 s)", default="30 s"),
             Argument(
                 names=("--log-format",),

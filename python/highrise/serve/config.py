@@ -44,6 +44,8 @@ class ServeConfig(Config, frozen=True, kw_only=True):
     """Requests that may wait; more are refused with 429."""
     answer_timeout: str | None = None
     """Longest time of one answer, such as "10 min": it then ends as it is. None sets no limit."""
+    step_timeout: str = "5 min"
+    """An engine process whose step takes longer is killed and started again; the requests it had are told so."""
     drain: str = "30 s"
     """At SIGTERM new requests are refused, and those in flight may take so long to finish."""
     log_format: Literal["none", "text", "json"] = "none"
@@ -81,7 +83,7 @@ class ServeConfig(Config, frozen=True, kw_only=True):
         for name, model in self.models.items():
             if not name or not model:
                 raise ConfigError(f'models has "{name}" = "{model}"; both the name and the model must be given')
-        for name in ("answer_timeout", "drain"):
+        for name in ("answer_timeout", "step_timeout", "drain"):
             if getattr(self, name) is not None:
                 parse_duration(getattr(self, name), where=f"serve.{name}")
         if self.cache_memory is not None:
@@ -93,6 +95,11 @@ class ServeConfig(Config, frozen=True, kw_only=True):
         return (
             None if self.answer_timeout is None else parse_duration(self.answer_timeout, where="serve.answer_timeout")
         )
+
+    @property
+    def step_seconds(self) -> float:
+        """`step_timeout` in seconds."""
+        return parse_duration(self.step_timeout, where="serve.step_timeout")
 
     @property
     def drain_seconds(self) -> float:

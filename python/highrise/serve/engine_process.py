@@ -1,4 +1,4 @@
-"""Floor 6, engine process: runs an engine in a process of its own, and starts it again when it dies.
+"""Floor 6, engine process: runs an engine in a process of its own, and starts it again when it dies or hangs.
 
 A busy server or a slow client then never holds up a step, and a crash of the engine costs the requests in flight (they
 are told so) instead of the server. Only the engine's process holds weights. Knows no HTTP. vLLM's EngineCore is alike.
@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from highrise.core.errors import HighriseError, ServeError
+from highrise.core.errors import ConfigError, HighriseError, ServeError
 from highrise.core.progress import say as say_on_stderr
 from highrise.serve.constraint import Grammar
 from highrise.serve.engine_connection import EngineConnection
@@ -38,6 +38,7 @@ from highrise.serve.engine_link import (
     Start,
     UnloadAdapter,
 )
+from highrise.serve.engine_pulse import IDLE_ROUND, Pulse, Watchdog
 from highrise.serve.engine_stats import EngineStats
 from highrise.serve.engine_view import RestartingError
 from highrise.serve.loaded_adapters import LoadedAdapter, LoadedAdapters, UnknownAdapterError
@@ -47,7 +48,10 @@ if TYPE_CHECKING:
     from highrise.encode.prompt import PromptFormat
     from highrise.encode.tokenizer import Tokenizer
 
-__all__ = ["EngineProcess", "ProcessView"]
+__all__ = ["STEP_TIMEOUT", "EngineProcess", "ProcessView"]
+
+STEP_TIMEOUT = 300.0
+"""A step of 128 tokens of the largest model that a CPU serves takes some ten seconds."""
 
 _LONGEST_PAUSE = 30.0
 _STEADY = 60.0
@@ -96,7 +100,8 @@ class EngineProcess:
     """A runner (`serve/engine_view.py`) over an engine in a process of its own.
 
     `opener` ("module:function") is called there with `options` and returns the engine. The process starts at once;
-    `wait` returns when it is ready. `close` ends it after the current step.
+    `wait` returns when it is ready. `close` ends it after the current step. A process whose step takes longer than
+    `step_timeout` seconds is killed and started again; how long it may load is not limited.
     """
 
     def __init__(
@@ -104,9 +109,14 @@ class EngineProcess:
         options: Mapping[str, Any],
         *,
         opener: str = "highrise.serve.engine_worker:load",
+        step_timeout: float = STEP_TIMEOUT,
         say: Callable[[str], None] = say_on_stderr,
     ) -> None:
+        if not step_timeout > 4 * IDLE_ROUND:
+            raise ConfigError(f"the step timeout is {step_timeout:g} s; it must be more than {4 * IDLE_ROUND:g} s")
         self.num_restarts = 0
+        self._step_timeout = step_timeout
+        self._pulse: Pulse | None = None
         self._options = dict(options)
         """The adapters among them count for the first process; later ones get those that are loaded then."""
         self._opener = opener
@@ -254,6 +264,7 @@ class EngineProcess:
                     self._changed.notify_all()
                 if self.num_restarts:
                     self._say(f"the engine runs again after {self._load_seconds:.1f} s")
+                self._guard()
             how = _ending(self._reap())
             self._leave()
             if self._closing:
@@ -265,6 +276,19 @@ class EngineProcess:
             self._say(f"the engine process ended ({self._trouble}); starting it again in {pause:g} s")
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, timeout=pause)
+
+    def _guard(self) -> None:
+        """Watch the pulse of the process that runs, until it has ended."""
+        child, pulse = self._child, self._pulse
+        assert child is not None and pulse is not None
+
+        def hung() -> None:
+            self._trouble = f"no step ended within {self._step_timeout:g} s"
+            child.kill()
+
+        watchdog, self._pulse = Watchdog(pulse, self._step_timeout, hung), None
+        child.wait()
+        watchdog.close()
 
     def _leave(self) -> None:
         """No new requests for the process that ended; those in flight hear of it by their connection."""
@@ -285,13 +309,17 @@ class EngineProcess:
     def _spawn(self) -> EngineConnection:
         """A process that is ready, and the connection to it."""
         here, there = socket.socketpair()
+        if self._pulse is not None:  # of a process that did not come to run
+            self._pulse.close()
+        self._pulse = Pulse()
         with there:
-            command = [sys.executable, "-P", "-m", "highrise.serve.engine_worker", str(there.fileno())]
+            ends = (there.fileno(), self._pulse.fd)
+            command = [sys.executable, "-P", "-m", "highrise.serve.engine_worker", *map(str, ends)]
             with self._changed:
                 if self._closing:
                     here.close()
                     raise ServeError("the engine was closed before it was loaded")
-                self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(there.fileno(),))
+                self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=ends)
                 self._end = here
         channel: Channel[EngineMessage] = Channel(here, EngineMessage)
         try:

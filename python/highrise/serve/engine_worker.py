@@ -1,7 +1,7 @@
 """Floor 6, engine worker: the process that holds the weights and steps the engine, at the other end of a socket pair.
 
 One thread: read what came, compute a step, send what it gave. Only grammars are compiled and adapters read beside it.
-It ends when the server does. `python -P -m highrise.serve.engine_worker FD` is how the server starts it.
+It ends when the server does. `python -P -m highrise.serve.engine_worker SOCKET PULSE` is how the server starts it.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from highrise.serve.engine_link import (
     Start,
     UnloadAdapter,
 )
+from highrise.serve.engine_pulse import IDLE_ROUND, Pulse
 from highrise.serve.request import Output, Request
 
 if TYPE_CHECKING:
@@ -71,9 +72,10 @@ def load(**options: Any) -> Engine:
 class EngineWorker:
     """Serves one channel with one engine until the other end closes it."""
 
-    def __init__(self, engine: Engine, channel: Channel[ServerMessage]) -> None:
+    def __init__(self, engine: Engine, channel: Channel[ServerMessage], pulse: Pulse) -> None:
         self._engine = engine
         self._channel = channel
+        self._pulse = pulse
         self._constraints = Constraints(engine.tokenizer)
         self._beside = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="highrise-beside")
         self._done: collections.deque[Callable[[], None]] = collections.deque()
@@ -98,6 +100,7 @@ class EngineWorker:
         engine = self._engine
         try:
             while True:
+                self._pulse.beat()
                 self._exchange()
                 while self._done:
                     self._done.popleft()()
@@ -117,7 +120,7 @@ class EngineWorker:
             channel.flush()
         if not (self._engine.has_work or self._embeds or self._done):
             self._poll.register(channel, select.POLLIN | (select.POLLOUT if channel.waits else 0))
-            ready = {number for number, _ in self._poll.poll()}
+            ready = {number for number, _ in self._poll.poll(IDLE_ROUND * 1000)}
             if self._wake in ready:
                 os.read(self._wake, 1 << 12)
             if channel.fileno() not in ready:
@@ -247,7 +250,7 @@ def main(arguments: list[str]) -> int:
     gc.collect()
     gc.freeze()  # what the model is made of stays: collections need not look at it again
     try:
-        EngineWorker(engine, channel).run()
+        EngineWorker(engine, channel, Pulse(int(arguments[1]))).run()
     except Exception as error:
         traceback.print_exc()
         return _broke(channel, error)
