@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds llama.cpp's server, bench and quantize tools from the sdist of llama-cpp-python, for the slow tests of parity and
+# Builds llama.cpp's server, bench, quantize and perplexity tools from the sdist of llama-cpp-python, for the slow tests of parity and
 # the engine benchmarks. usage: scripts/build_llama.sh [FOLDER [native|avx2]]
 # FOLDER is .cache/llama.cpp by default, where tests and benchmarks look; the tools land in FOLDER/build/bin. "native"
 # names the sets of this CPU one by one, as the released binaries do, and leaves AMX out: where AMX is announced and not
@@ -24,7 +24,7 @@ for set in AVX:AVX AVX2:AVX2 FMA:FMA F16C:F16C BMI2:BMI2 AVX512F:AVX512 AVX512VB
         *) flags="$flags -DGGML_${set#*:}=OFF" ;;
     esac
 done
-if [ -x "$folder/build/bin/llama-server" ]; then
+if [ -x "$folder/build/bin/llama-server" ] && [ -x "$folder/build/bin/llama-perplexity" ]; then
     echo "$folder/build/bin is built already"
     exit 0
 fi
@@ -50,6 +50,6 @@ cmake -S "$folder" -B "$folder/build" -G Ninja -DCMAKE_BUILD_TYPE=Release $flags
     -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF \
     -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_COMMIT=x >"$folder/configure.log"
 cmake --build "$folder/build" --parallel "$(nproc)" \
-    --target llama-bench llama-quantize llama-server llama-batched-bench >"$folder/build.log" 2>&1 \
+    --target llama-bench llama-quantize llama-server llama-batched-bench llama-perplexity >"$folder/build.log" 2>&1 \
     || { tail -n 30 "$folder/build.log" >&2; exit 1; }
-echo "$folder/build/bin: llama-server, llama-bench, llama-batched-bench, llama-quantize"
+echo "$folder/build/bin: llama-server, llama-bench, llama-batched-bench, llama-quantize, llama-perplexity"

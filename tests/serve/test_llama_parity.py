@@ -27,7 +27,7 @@ from tests.serve.llama_cpp import LlamaServer, llama_server, tool
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-COUNT = 16
+COUNT = 64
 NEAR = 0.05
 """Nats between the two best candidates below which either may be chosen."""
 WIDE = 0.5
