@@ -13,13 +13,13 @@ import msgspec
 import pytest
 import torch
 import transformers
-from tests.serve.test_llama_parity import COUNT, NEAR, PROMPTS, report
 
 from highrise.core.catalogue import locate
 from highrise.core.errors import HighriseError
 from highrise.encode.tokenizer import Tokenizer
 from highrise.serve.engine import Engine
 from highrise.serve.request import Request, Sampling
+from tests.serve.test_llama_parity import COUNT, NEAR, PROMPTS, report
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
