@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 __all__ = ["STEP_TIMEOUT", "EngineProcess", "ProcessView"]
 
 STEP_TIMEOUT = 300.0
-"""A step of 128 tokens of the largest model that a CPU serves takes some ten seconds."""
+"""Seconds; meant to be far above any real step. A slow machine with a very large model, or `embed` of a long prompt,
+which is one round, may need more."""
 
 _LONGEST_PAUSE = 30.0
 _STEADY = 60.0
