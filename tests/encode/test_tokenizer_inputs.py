@@ -24,6 +24,20 @@ from highrise.encode.formats_tiktoken import NAMED
 from tests.encode.vocabularies import as_tiktoken, as_tokenizers, corpus, made, texts
 
 
+@given(ids=st.lists(st.integers(0, 511), max_size=40), text=texts(20))
+def test_ids_of_any_origin_are_decoded_alike(ids: list[int], text: str) -> None:
+    """Our integers, which are told by their addresses, others of equal value, arrays, and all in one list."""
+    tokenizer = made("qwen2")
+    ours = tokenizer.encode(text)
+    ids = [*ids, *ours]
+    fresh = [int(f"{one:d}") for one in ids]
+    content = b"".join(tokenizer.token(one) for one in ids)
+    for form in (ids, fresh, [*fresh[: len(fresh) // 2], *ids[len(fresh) // 2 :]], np.array(ids, np.uint32)):
+        assert tokenizer.decode_bytes(form) == content
+        assert tokenizer.decode(form) == content.decode("utf-8", "replace")
+    assert tokenizer.decode(ours) == text
+
+
 @settings(max_examples=50)
 @given(batch=st.lists(texts(8), max_size=8), start=st.integers(0, 3))
 def test_columns_give_the_ids_of_lists(batch: list[str], start: int) -> None:

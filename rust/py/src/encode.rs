@@ -17,14 +17,13 @@ use highrise_encode::tokenizer::Offsets;
 use highrise_encode::{Allowed, Error, Scheme, SpecialToken, Tokenizer, Vocabulary};
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyInt, PyList, PyString};
 
 use crate::encode_texts::{as_texts, copy_some, flat_texts, hold};
-use crate::integers::{integers, list_of, Integers};
+use crate::integers::{integers, list_of, plain_ids, Integers};
 
 /// Below this many bytes of text the interpreter is not given free.
 pub(crate) const DETACH_BYTES: usize = 1024;
@@ -299,7 +298,7 @@ impl BytePairTokenizer {
     fn decode<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
         let ids = ids_of(ids)?;
         let bytes = run(py, ids.len() * 4 >= DETACH_BYTES, || self.inner.decode(&ids))?;
-        Ok(PyString::new(py, &String::from_utf8_lossy(&bytes)))
+        Ok(text_of(py, &bytes))
     }
 
     /// The bytes of one id.
@@ -347,29 +346,12 @@ pub(crate) fn ids_of(ids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
     Ok(ids.extract::<PyReadonlyArray1<'_, u32>>()?.as_array().to_vec())
 }
 
-/// The ids of a list of nothing but integers that fit 32 bits.
-fn plain_ids(list: &Bound<'_, PyList>) -> Option<Vec<u32>> {
-    let mut ids = Vec::with_capacity(list.len());
-    for index in 0..list.len() {
-        // SAFETY: the interpreter is held and no code of Python runs in between, since the items are asked for their value
-        // only where they are of the type int itself; so the list stays as it is and keeps them alive.
-        let value = unsafe {
-            let item = ffi::PyList_GET_ITEM(list.as_ptr(), index as ffi::Py_ssize_t);
-            if ffi::PyLong_CheckExact(item) == 0 {
-                return None;
-            }
-            ffi::PyLong_AsLongLong(item)
-        };
-        match u32::try_from(value) {
-            Ok(id) => ids.push(id),
-            Err(_) => {
-                // SAFETY: the interpreter is held. A number beyond 64 bits left an error that the caller words anew.
-                unsafe { ffi::PyErr_Clear() };
-                return None;
-            }
-        }
+/// Bytes as text; what is no UTF-8 becomes U+FFFD. The search for that goes byte by byte, so whether there is any is asked first.
+pub(crate) fn text_of<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => PyString::new(py, text),
+        Err(_) => PyString::new(py, &String::from_utf8_lossy(bytes)),
     }
-    Some(ids)
 }
 
 /// Bytes in, text out, never half a character.

@@ -20,7 +20,7 @@ use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
-use crate::encode::{ids_of, raise, run, to_python, FlatIds, DETACH_BYTES};
+use crate::encode::{ids_of, raise, run, text_of, to_python, FlatIds, DETACH_BYTES};
 use crate::encode_texts::{as_texts, flat_texts, hold};
 
 /// (text, id, special, single word, strips left, strips right, normalised)
@@ -420,7 +420,7 @@ impl PipelineTokenizer {
     ) -> PyResult<Bound<'py, PyString>> {
         let ids = ids_of(ids)?;
         let bytes = run(py, ids.len() * 4 >= DETACH_BYTES, || self.inner.decode(&ids, skip_special))?;
-        Ok(PyString::new(py, &String::from_utf8_lossy(&bytes)))
+        Ok(text_of(py, &bytes))
     }
 
     /// The bytes that one id adds to a text, as its first token or behind others.

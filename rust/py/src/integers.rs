@@ -63,6 +63,13 @@ mod all {
             // SAFETY: the place lies inside what was allocated.
             unsafe { self.start.add(id as usize).cast() }
         }
+
+        /// The id of an integer that is one of these, told by its address.
+        #[inline(always)]
+        pub(super) fn id_of(&self, item: *mut ffi::PyObject) -> Option<u32> {
+            let offset = (item as usize).wrapping_sub(self.start as usize);
+            (offset < self.count * SIZE).then_some((offset / SIZE) as u32)
+        }
     }
 }
 
@@ -90,6 +97,12 @@ mod all {
         pub(super) fn own(&self, py: Python<'_>, id: u32) -> *mut ffi::PyObject {
             self.0[id as usize].clone_ref(py).into_ptr()
         }
+
+        /// Nothing is told by an address here.
+        #[inline(always)]
+        pub(super) fn id_of(&self, _item: *mut ffi::PyObject) -> Option<u32> {
+            None
+        }
     }
 }
 
@@ -107,6 +120,36 @@ pub(crate) fn integers(py: Python<'_>, count: usize) -> PyResult<Arc<Integers>> 
     let all = Arc::new(Integers::new(py, count.next_power_of_two())?);
     *ALL.lock().unwrap_or_else(PoisonError::into_inner) = Some(all.clone());
     Ok(all)
+}
+
+/// The ids of a list of nothing but integers that fit 32 bits. Integers that we gave out are not even looked at.
+pub(crate) fn plain_ids(list: &Bound<'_, PyList>) -> Option<Vec<u32>> {
+    let known = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut ids = Vec::with_capacity(list.len());
+    for index in 0..list.len() {
+        // SAFETY: the interpreter is held and no code of Python runs in between, since the items are asked for their value
+        // only where they are of the type int itself; so the list stays as it is and keeps them alive.
+        let value = unsafe {
+            let item = ffi::PyList_GET_ITEM(list.as_ptr(), index as ffi::Py_ssize_t);
+            if let Some(id) = known.as_ref().and_then(|known| known.id_of(item)) {
+                ids.push(id);
+                continue;
+            }
+            if ffi::PyLong_CheckExact(item) == 0 {
+                return None;
+            }
+            ffi::PyLong_AsLongLong(item)
+        };
+        match u32::try_from(value) {
+            Ok(id) => ids.push(id),
+            Err(_) => {
+                // SAFETY: the interpreter is held. A number beyond 64 bits left an error that the caller words anew.
+                unsafe { ffi::PyErr_Clear() };
+                return None;
+            }
+        }
+    }
+    Some(ids)
 }
 
 /// A list of ids, each below `integers.len()`.
