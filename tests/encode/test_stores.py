@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -354,7 +356,8 @@ def test_a_busy_service_is_asked_again(
     pinecone: recorded.Pinecone, azure: recorded.AzureSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("highrise.encode.adapters.rest.time.sleep", pauses.append)
+    # of that module alone: other threads of the tests' process sleep too
+    monkeypatch.setattr("highrise.encode.adapters.rest.time", SimpleNamespace(sleep=pauses.append, time=time.time))
     for service, url in (
         (pinecone, f"pinecone+{pinecone.url}/code?cloud=aws&region=r"),
         (azure, f"azure-search+{azure.url}/code"),
@@ -416,7 +419,8 @@ def test_azure_refuses_a_foreign_index(azure: recorded.AzureSearch) -> None:
 def test_a_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("httpx", reason="httpx is not installed; it comes with the extra stores")
     monkeypatch.setenv("AZURE_SEARCH_API_KEY", "x")
-    monkeypatch.setattr("highrise.encode.adapters.rest.time.sleep", lambda seconds: None)
+    clock = SimpleNamespace(sleep=lambda seconds: None, time=time.time)
+    monkeypatch.setattr("highrise.encode.adapters.rest.time", clock)
     with pytest.raises(EncodeError, match=r"gave no answer \(ConnectError"):
         open_store("azure-search+http://127.0.0.1:1/code", dimension=4, create=True)
 
