@@ -11,13 +11,12 @@ import functools
 import json
 import socket
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.serve.listening import served
 
 from highrise.core.catalogue import locate
 from highrise.core.errors import HighriseError
@@ -44,25 +43,9 @@ def engine() -> Any:
 def ports(engine: Any) -> Iterator[dict[str, int]]:
     """A server with the engine in a process of its own, and one with it in a thread."""
     with contextlib.ExitStack() as stack:
-        yield {kind: stack.enter_context(_server(kind)) for kind in ENGINES}
-
-
-@contextlib.contextmanager
-def _server(kind: str) -> Iterator[int]:
-    command = [sys.executable, "-m", "highrise.cli", "serve", MODEL, "--port", "0", "--engine", kind]
-    command += ["--weights", "int4", "--threads", str(THREADS)]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    try:
-        for line in server.stderr:
-            if "listening on" in line:
-                yield int(line.split("listening on http://127.0.0.1:")[1].split()[0])
-                break
-        else:
-            pytest.fail("the server did not start")
-    finally:
-        server.terminate()
-        server.wait(20)
+        flags = ["--weights", "int4", "--threads", str(THREADS), "--engine"]
+        urls = {kind: stack.enter_context(served(MODEL, *flags, kind))[0] for kind in ENGINES}
+        yield {kind: int(url.rsplit(":", 1)[1]) for kind, url in urls.items()}
 
 
 def _directly(engine: Any, tokens: int) -> str:

@@ -9,7 +9,6 @@ servers run all the time and are asked by turns. Needs the model in the catalogu
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import statistics
@@ -22,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests.serve.listening import served
 from tests.serve.llama_cpp import llama_server, tool
 
 from highrise.core.catalogue import locate
@@ -31,6 +31,7 @@ from highrise.encode import Tokenizer
 MODEL, THREADS, TURNS = "qwen2.5-coder-0.5b", 2, 5
 PROMPT, ANSWER = 1_500, 64
 OURS, THEIRS = "highrise", "llama.cpp Q4_0"
+FLAGS = ["--weights", "int4", "--threads", str(THREADS), "--max-context", "4096"]
 SOURCES = sorted(Path(__file__).parents[1].glob("python/highrise/**/*.py"))
 
 
@@ -49,26 +50,8 @@ def servers() -> Iterator[dict[str, str]]:
             check=True,
             capture_output=True,
         )
-    with llama_server(file, context=4096, threads=THREADS) as theirs, our_server() as ours:
+    with llama_server(file, context=4096, threads=THREADS) as theirs, served(MODEL, *FLAGS) as (ours, _):
         yield {OURS: ours, THEIRS: theirs.url}
-
-
-@contextlib.contextmanager
-def our_server() -> Iterator[str]:
-    """`highrise serve` as its users start it."""
-    command = [sys.executable, "-m", "highrise.cli", "serve", MODEL, "--port", "0"]
-    command += ["--weights", "int4", "--threads", str(THREADS), "--max-context", "4096"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    try:
-        for line in server.stderr:
-            if "listening on" in line:
-                yield line.split("listening on ")[1].split()[0]
-                return
-        raise RuntimeError(f"the server left with {server.wait()} and never listened")
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 @pytest.fixture(scope="module")

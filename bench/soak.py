@@ -15,34 +15,16 @@ import asyncio
 import collections
 import json
 import random
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from tests.serve.listening import served
 
 WORDS = ["def", "return", "while", "index", "buffer", "socket", "parse", "the", "of", "and", "queue", "page", "token"]
 QUIET = 20.0
 """Seconds that the last streams' pages may take to come back."""
-
-
-@contextmanager
-def served(model: str, more: list[str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Address and process of a server of our own."""
-    command = [sys.executable, "-m", "highrise.cli", "serve", model, "--port", "0", "--max-waiting", "1024", *more]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        try:
-            url = next((line.split("listening on ")[1].split()[0] for line in server.stderr if "listening" in line), "")
-            if not url:
-                raise SystemExit(f"the server left with {server.wait()} and never listened")
-            yield url, server
-        finally:
-            server.terminate()
-            server.wait(60)
 
 
 def resident(pid: int) -> list[float]:
@@ -137,7 +119,7 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     arguments, more = parser.parse_known_args()
-    with served(arguments.model, more) as (url, server):
+    with served(arguments.model, "--max-waiting", "1024", *more) as (url, server):
         fine = asyncio.run(soak(url, server.pid, arguments))
         fine = fine and server.poll() is None
     print("nothing failed, all pages are free" if fine else "FAILED")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from highrise.data.config import DataConfig
 from highrise.data.shards import read_documents
 from highrise.data.synthetic import Answer, SyntheticConfig, synthesise
 from tests.data.conftest import MakeRepository
+from tests.serve.listening import served
 
 FUNCTION = '''def double_{n}(value):
     """The value, twice as large, of part {n} of the whole."""
@@ -209,15 +209,9 @@ def test_our_own_server_writes_records(folder: Path, tmp_path: Path) -> None:
         locate(model)
     except InputError as error:
         pytest.skip(str(error))
-    command = [sys.executable, "-m", "highrise.cli", "serve", model, "--port", "0", "--threads", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            url = next(line.split("listening on ")[1].split()[0] for line in process.stderr if "listening on" in line)
-            config = SyntheticConfig(kinds=("question",), count=6, max_tokens=60)
-            found = synthesise(folder, tmp_path / "s", config, OpenAITeacher(f"{url}/v1", model), concurrency=2)
-        finally:
-            process.send_signal(signal.SIGINT)
+    with served(model, "--threads", "1") as (url, _):
+        config = SyntheticConfig(kinds=("question",), count=6, max_tokens=60)
+        found = synthesise(folder, tmp_path / "s", config, OpenAITeacher(f"{url}/v1", model), concurrency=2)
     counts = found[0].counts
     dropped = sum(int(count) for name, count in counts.items() if name.startswith("dropped: "))
     assert counts["asked"] == 6 == int(counts["records"]) + dropped and int(counts["records"]) >= 1

@@ -1,8 +1,11 @@
-"""A real server on a free port in a thread, for tests that speak HTTP to it."""
+"""A real server on a free port, in a thread or as the command starts it, for those that speak HTTP to it."""
 
 from __future__ import annotations
 
 import contextlib
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -37,3 +40,19 @@ def listening(app: Litestar, **options: Any) -> Iterator[str]:
         server.should_exit = True
         thread.join(10)
         listener.close()
+
+
+@contextlib.contextmanager
+def served(model: str, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The base URL and the process of `highrise serve`, as its users start it; it ends by SIGINT."""
+    command = [sys.executable, "-m", "highrise.cli", "serve", model, "--port", "0", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            line = next((line for line in server.stderr if "listening on" in line), None)
+            if line is None:
+                raise RuntimeError(f"the server left with {server.wait()} and never listened")
+            yield line.split("listening on ")[1].split()[0], server
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(60)

@@ -19,7 +19,7 @@ from highrise.core.native import csrc
 from highrise.serve.config import ServeConfig
 from highrise.serve.http import serve_app
 from highrise.serve.server import bind
-from tests.serve.listening import HTTP, listening
+from tests.serve.listening import HTTP, listening, served
 from tests.serve.test_http import TOOLS
 
 MODEL = "smollm2-135m"
@@ -195,30 +195,9 @@ def test_a_port_in_use_ends_the_command_before_the_model_is_loaded() -> None:
 
 
 def test_the_command_serves_until_it_is_interrupted(url: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "highrise.cli",
-        "serve",
-        MODEL,
-        "--port",
-        "0",
-        "--threads",
-        "1",
-        "--weights",
-        "int4",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        address = ""
-        for line in server.stderr:
-            if "listening on" in line:
-                address = line.split("listening on ")[1].split()[0]
-                break
-        try:
-            assert HTTP.get(f"{address}/healthz").status_code == 200
-        finally:
-            server.send_signal(signal.SIGINT)
+    with served(MODEL, "--threads", "1", "--weights", "int4") as (address, server):
+        assert HTTP.get(f"{address}/healthz").status_code == 200
+        server.send_signal(signal.SIGINT)
         assert server.wait(20) == 0
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["usable_cores"]
+__all__ = ["MAX_THREADS", "usable_cores"]
+
+MAX_THREADS = 1024
+"""More are refused as a slip: OpenMP would end the process without a word."""
 
 
 def usable_cores() -> int:

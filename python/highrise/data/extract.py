@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from highrise.core.json_text import decode_json
+
 __all__ = ["extract", "html_to_text", "notebook_to_script"]
 
 
@@ -62,8 +64,8 @@ def extract(path: str, data: bytes) -> tuple[str, bytes] | None:
 def notebook_to_script(data: bytes) -> tuple[str, str]:
     """The ending of the kernel's language and the cells as a script; Markdown cells become comments."""
     try:
-        notebook = msgspec.json.decode(data, type=_Notebook)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        notebook = decode_json(data, _Notebook)
+    except msgspec.DecodeError as error:
         raise ValueError(f"no notebook: {error}") from error
     ending = _ENDINGS.get(notebook.metadata.kernelspec.language.lower(), "py")
     mark = "//" if ending in ("js", "ts", "scala") else "#"

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from highrise.core.errors import InputError
+from highrise.core.json_text import decode_json
 from highrise.encode.pipeline import PipelineFile
 
 __all__ = [
@@ -122,8 +123,8 @@ class _Head(msgspec.Struct):
 
 def _is_tekken(content: bytes) -> bool:
     try:
-        head = msgspec.json.decode(content, type=_Head)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        head = decode_json(content, _Head)
+    except msgspec.MsgspecError:
         return False
     return not bytes(head.model) and bool(bytes(head.config)) and bool(bytes(head.vocab))
 

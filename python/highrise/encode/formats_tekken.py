@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from highrise.core.errors import InputError
+from highrise.core.json_text import decode_json
 from highrise.core.native import rust
 from highrise.encode.config import MAX_IDS
 from highrise.encode.pipeline import Added, PipelineFile
@@ -49,8 +50,8 @@ class _File(msgspec.Struct):
 def read_tekken(content: bytes, *, name: str) -> PipelineFile:
     """Read the bytes of a tekken JSON; `name` stands in errors."""
     try:
-        file = msgspec.json.decode(content, type=_File)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        file = decode_json(content, _File)
+    except msgspec.MsgspecError as error:
         raise InputError(f"{name} is not a tekken JSON: {error}") from error
     size, first = file.config.default_vocab_size, file.config.default_num_special_tokens
     if not 0 <= first < size <= MAX_IDS or size - first > len(file.vocab):

@@ -7,12 +7,10 @@ from typing import Literal
 import msgspec
 
 from highrise.core.config import Config, parse_duration, parse_size
+from highrise.core.cores import MAX_THREADS
 from highrise.core.errors import ConfigError
 
 __all__ = ["ServeConfig"]
-
-
-_MAX_THREADS = 1024
 
 
 class ServeConfig(Config, frozen=True, kw_only=True):
@@ -75,8 +73,8 @@ class ServeConfig(Config, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it must be at least 1, or left out to be derived")
-        if self.threads is not None and self.threads > _MAX_THREADS:
-            raise ConfigError(f"threads is {self.threads}; it may be at most {_MAX_THREADS}")
+        if self.threads is not None and self.threads > MAX_THREADS:
+            raise ConfigError(f"threads is {self.threads}; it may be at most {MAX_THREADS}")
         for name, folder in self.lora_modules.items():
             if not name or not folder:
                 raise ConfigError(f'lora_modules has "{name}" = "{folder}"; both the name and the folder must be given')

@@ -10,6 +10,7 @@ import math
 from typing import Literal
 
 from highrise.core.config import Config, parse_duration
+from highrise.core.cores import MAX_THREADS
 from highrise.core.errors import ConfigError
 from highrise.core.shape import DecoderShape
 
@@ -17,7 +18,6 @@ __all__ = ["TrainConfig", "check_threads", "derive_shape"]
 
 DEFAULT_DEPTH = 4
 HEAD_DIM = 64
-_MAX_THREADS = 1024
 
 
 class TrainConfig(Config, frozen=True):
@@ -121,8 +121,8 @@ _LEAST = {
 
 def check_threads(name: str, threads: int | None) -> None:
     """Refuse a number of threads that no machine starts; OpenMP would end the process without a word of ours."""
-    if threads is not None and not 1 <= threads <= _MAX_THREADS:
-        raise ConfigError(f"{name} is {threads}; it must be from 1 to {_MAX_THREADS:,}")
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise ConfigError(f"{name} is {threads}; it must be from 1 to {MAX_THREADS:,}")
 
 
 def derive_shape(config: TrainConfig, *, vocab_size: int) -> DecoderShape:

@@ -1,5 +1,5 @@
 //! Texts of a batch as Python gives them: lists of str or bytes, or one array of UTF-8 with offsets (an Arrow column, a
-//! mapped file). Nothing is copied; what is no text is one error that names its position.
+//! mapped file). Nothing is copied but the texts of training (`copy_some`); what is no text is one error that names its position.
 
 use highrise_encode::count::BEHIND;
 use highrise_encode::Error;
