@@ -21,6 +21,25 @@ def test_an_argument_that_is_not_utf8_is_one_sentence(capsys: pytest.CaptureFixt
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("serve smollm2-135m --port many", "highrise serve: argument --port: invalid int value: 'many'"),
+        ("data dedup", "highrise data dedup: the following arguments are required: IN, OUT"),
+        ("data nothing", "highrise data: argument VERB: invalid choice: 'nothing' (choose from"),
+        ("complete --nothing", "highrise complete: the following arguments are required: FILE:LINE"),
+    ],
+)
+def test_words_that_are_not_understood_are_one_sentence(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words.split())
+    assert left.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message) and error.endswith(" --help\n") and error.count("\n") == 1
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_full_disk_behind_stdout_is_one_sentence() -> None:
     with Path("/dev/full").open("wb") as full:

@@ -25,4 +25,5 @@ void register_all(pybind11::module_& module) {
 
 }  // namespace highrise::bind
 
-PYBIND11_MODULE(_csrc_module, module) { highrise::bind::register_all(module); }
+// Whatever two threads may share locks for itself (serve/decoder_state.h, serve/encoder.cpp), with a GIL or without.
+PYBIND11_MODULE(_csrc_module, module, pybind11::mod_gil_not_used()) { highrise::bind::register_all(module); }

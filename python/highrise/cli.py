@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from highrise import __version__
-from highrise.core.command import Command, add_commands, load
+from highrise.core.command import Command, Parser, add_commands, load
 from highrise.core.errors import HighriseError, InputError
 
 __all__ = ["FLOORS", "all_commands", "build_parser", "main"]
@@ -34,7 +34,7 @@ def all_commands() -> tuple[Command, ...]:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(prog="highrise", description=(__import__("highrise").__doc__ or "").split("\n")[0])
+    parser = Parser(prog="highrise", description=(__import__("highrise").__doc__ or "").split("\n")[0])
     parser.add_argument("--version", action="version", version=f"highrise {__version__}")
     add_commands(parser, all_commands(), FLOORS | _OTHERS)
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import re
@@ -205,8 +206,7 @@ def test_a_killed_engine_is_told_to_all_and_started_again() -> None:
             threads = [threading.Thread(target=stream, args=(url, number)) for number in range(24)]
             for thread in threads:
                 thread.start()
-            wait_until(lambda: process.stats().num_running > 8 and process.stats().generated_tokens > 40)
-            assert process.stats().num_waiting > 0, "some wait in the queue"
+            wait_until(lambda: process.stats().num_waiting > 0 and process.stats().generated_tokens > 40)
             assert process._child is not None
             process._child.send_signal(signal.SIGKILL)
             wait_until(lambda: HTTP.get(f"{url}/healthz").status_code == 503)
@@ -331,6 +331,8 @@ def test_a_step_that_fails_says_why_and_is_not_the_end() -> None:
 
 
 def test_a_model_that_cannot_be_loaded_is_the_users_error() -> None:
+    gc.collect()  # sockets of other tests are closed before they are counted
+    num_open = len([*Path("/proc/self/fd").iterdir()])
     process = tiny_process(num_pages=64, max_context=120, page_size=0)
     with pytest.raises(ServeError, match="page"):
         process.wait()
@@ -339,6 +341,7 @@ def test_a_model_that_cannot_be_loaded_is_the_users_error() -> None:
     with pytest.raises(InputError, match="nowhere"):
         missing.wait()
     missing.close()
+    assert len([*Path("/proc/self/fd").iterdir()]) <= num_open
 
 
 def test_closing_ends_the_process_and_those_that_wait() -> None:

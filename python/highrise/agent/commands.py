@@ -20,7 +20,9 @@ COMMANDS: tuple[Command, ...] = (
         run="highrise.agent.cli:complete",
         arguments=(
             Argument(
-                names=("place",), help="FILE:LINE or FILE:LINE:COLUMN, counted from 1; without column, the line's end"
+                names=("place",),
+                metavar="FILE:LINE",
+                help="FILE:LINE or FILE:LINE:COLUMN, counted from 1; without column, the line's end",
             ),
             Argument(
                 names=("--max-tokens",), help="longest answer in tokens (128)", type=int, default=128, metavar="N"

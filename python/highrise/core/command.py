@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import msgspec
 
-__all__ = ["Argument", "Command", "add_commands", "load"]
+__all__ = ["Argument", "Command", "Parser", "add_commands", "load"]
 
 
 class Argument(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +40,15 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     example: str
     run: str
     arguments: tuple[Argument, ...] = ()
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, which says in one sentence what is wrong, without the usage, and ends with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` and leave."""
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(2)
 
 
 def load(command: Command) -> Callable[[argparse.Namespace], int]:

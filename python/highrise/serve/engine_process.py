@@ -246,6 +246,13 @@ class EngineProcess:
     # ------------------------------------------------------------------------------------------------- its thread
 
     def _watch(self) -> None:
+        try:
+            self._keep_running()
+        finally:
+            if self._pulse is not None:  # of a process that did not come to run
+                self._pulse.close()
+
+    def _keep_running(self) -> None:
         """Start the process, wait for its end, start it again, until closed."""
         pause = 0.0
         while not self._closing:
@@ -310,7 +317,7 @@ class EngineProcess:
     def _spawn(self) -> EngineConnection:
         """A process that is ready, and the connection to it."""
         here, there = socket.socketpair()
-        if self._pulse is not None:  # of a process that did not come to run
+        if self._pulse is not None:  # of the process before, which did not come to run
             self._pulse.close()
         self._pulse = Pulse()
         with there:

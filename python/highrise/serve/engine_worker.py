@@ -129,12 +129,14 @@ class EngineWorker:
             self._takes[type(message)](message)
 
     def _tell(self, outputs: list[Output]) -> None:
-        if outputs:
-            self._channel.send(Outputs(outputs, None))
+        """The counts go with the last output, so that who has read it knows of no work that is over."""
         now = time.monotonic()
+        stats = None
         if now - self._told > _STATS_EVERY or not self._engine.has_work:
             self._told = now
-            self._channel.send(Outputs([], self._engine.stats()))
+            stats = self._engine.stats()
+        if outputs or stats is not None:
+            self._channel.send(Outputs(outputs, stats))
 
     # ------------------------------------------------------------------------------------------------- requests
 
