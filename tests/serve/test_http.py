@@ -16,6 +16,7 @@ import pytest
 
 from highrise.core.errors import InputError
 from highrise.serve.http import serve_app
+from highrise.serve.scheduler import QueueFullError
 from highrise.serve.server import bind
 from tests.serve.listening import HTTP, listening
 from tests.serve.scripted import EOS, ScriptedEmbedder, scripted_backend
@@ -457,6 +458,20 @@ def test_an_error_in_mid_stream_is_an_event() -> None:
     last = json.loads(text.strip().split("\n\n")[-1].removeprefix("data: "))
     assert last["error"]["type"] == "server_error"
     assert "fell over" not in last["error"]["message"]
+
+
+def test_an_error_before_the_first_event_has_its_own_status() -> None:
+    backend = scripted_backend("ab", delay=0.05)
+
+    async def full(request):  # type: ignore[no-untyped-def]
+        raise QueueFullError("nine requests wait")
+        yield
+
+    backend.runner.generate = full  # type: ignore[method-assign]
+    with listening(serve_app(backend)) as address:
+        refused = HTTP.post(f"{address}/v1/completions", json={"prompt": "a", "stream": True})
+    assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
+    assert refused.json()["error"]["code"] == "queue_full"
 
 
 async def _counted(source):  # type: ignore[no-untyped-def]

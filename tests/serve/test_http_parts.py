@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from highrise.encode.prompt_tools import parse_tool_calls
+from highrise.serve.gathered_transport import GatheredTransport
 from highrise.serve.generation import merge
 from highrise.serve.infill import InfillStop, fit, keep_end, keep_start
 from highrise.serve.request import Output
@@ -129,6 +131,48 @@ def test_time_ends_an_infill_after_a_newline(monkeypatch: pytest.MonkeyPatch) ->
     assert not stop.ended
     stop.push("\n")
     assert stop.ended == "limit"
+
+
+@pytest.mark.parametrize("sizes", [[], [3], [3, 0, 5], [70_000, 1], [1, 70_000, 1], [40_000] * 5])
+@pytest.mark.parametrize("end", ["turn", "close", "abort"])
+def test_what_one_turn_writes_leaves_at_once(sizes: list[int], end: str) -> None:
+    """Over a real connection: all bytes arrive in their order, and those of one turn in one write."""
+    pieces = [bytes([65 + index]) * size for index, size in enumerate(sizes)]
+
+    class Counting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            write = transport.write
+            transport.write = lambda data: (writes.append(len(data)), write(data))[0]  # type: ignore[method-assign,func-returns-value]
+            gathered.append(GatheredTransport(transport, asyncio.get_running_loop()))
+
+    async def talk() -> bytes:
+        loop = asyncio.get_running_loop()
+        here, there = socket.socketpair()
+        await loop.connect_accepted_socket(Counting, here)
+        reader, writer = await asyncio.open_connection(sock=there)
+        for piece in pieces:
+            gathered[0].write(piece)
+        assert gathered[0].get_write_buffer_size() >= min(sum(sizes), 1)
+        if end == "turn":
+            await asyncio.sleep(0)
+            assert gathered[0].get_write_buffer_size() == 0 or sum(sizes) > 60_000
+            gathered[0].close()
+        else:
+            getattr(gathered[0], end)()
+        assert gathered[0].is_closing()
+        data = await reader.read()
+        writer.close()
+        return data
+
+    writes: list[int] = []
+    gathered: list[GatheredTransport] = []
+    data = asyncio.run(talk())
+    if end != "abort":
+        assert data == b"".join(pieces)
+        assert len(writes) <= 1 + sum(sizes) // 60_000
+    else:
+        assert b"".join(pieces).startswith(data)
 
 
 def test_merged_streams_close_when_one_leaves() -> None:

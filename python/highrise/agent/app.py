@@ -28,7 +28,7 @@ from highrise.agent.tools import Toolbox
 from highrise.serve.answers import EventStream, JsonAnswer, event, explain
 from highrise.serve.backend import Backend
 from highrise.serve.gate import ALIVE, READY
-from highrise.serve.http import MAX_BODY, answer, body_of, error_handlers, request_id, serve_routes
+from highrise.serve.http import answer, body_of, error_handlers, request_id, serve_routes
 from highrise.serve.openapi import openapi_config, openapi_json, operation_with_body
 from highrise.serve.protocol import ApiError, decode, encode
 
@@ -153,7 +153,6 @@ def build_app(
         exception_handlers=error_handlers(),
         openapi_config=openapi_config(f"{name}: the team's assistant"),
         middleware=[DefineMiddleware(_Door, keys=keys, rule=config.keys)],
-        request_max_body_size=MAX_BODY,
         on_startup=[warm_up],
         on_shutdown=[assistant.close],
         logging_config=None,

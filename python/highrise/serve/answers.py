@@ -51,18 +51,27 @@ class DisconnectedError(Exception):
 
 async def unless_disconnected(receive: Receive, work: Awaitable[T]) -> T:
     """Await `work`, and cancel it when the client goes away; the request's body must have been read."""
-    task = asyncio.ensure_future(work)
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    def leave(watch: asyncio.Future[None]) -> None:
+        nonlocal gone
+        gone = True
+        watch.exception()
+        task.cancel()
+
     watch = asyncio.ensure_future(_disconnect(receive))
+    watch.add_done_callback(leave)
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise DisconnectedError
+        return await work
+    except asyncio.CancelledError:
+        if gone and task.uncancel() == 0:
+            raise DisconnectedError from None
+        raise
     finally:
-        for one in (task, watch):
-            if not one.done():
-                one.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
+        watch.remove_done_callback(leave)
+        watch.cancel()
 
 
 async def _disconnect(receive: Receive) -> None:
@@ -93,7 +102,10 @@ class JsonAnswer:
 
 
 class EventStream:
-    """Server-sent events out of `source`; an error on the way becomes an event, then the stream ends."""
+    """Server-sent events out of `source`. It begins with the first of them, or with the first comment.
+
+    An error before that is the caller's to answer; later it becomes an event, and the stream ends.
+    """
 
     def __init__(
         self,
@@ -110,46 +122,49 @@ class EventStream:
             "x-accel-buffering": "no",
             **(headers or {}),
         }
+        self._begun = False
         self._last = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._comment: asyncio.Future[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send every event; when the client goes away, close the source at once."""
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        pump = asyncio.ensure_future(self._pump(send))
-        watch = asyncio.ensure_future(_disconnect(receive))
-        idle = asyncio.ensure_future(self._stay_alive(send))
-        try:
-            await asyncio.wait({pump, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if pump.done():
-                idle.cancel()
-                pump.result()
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            for task in (pump, watch, idle):
-                task.cancel()
-            await asyncio.gather(pump, watch, idle, return_exceptions=True)
+        with contextlib.suppress(DisconnectedError):
+            await unless_disconnected(receive, self._pump(send))
 
     async def _pump(self, send: Send) -> None:
-        clock = asyncio.get_running_loop().time
         source = self.source
+        self._last = asyncio.get_running_loop().time()
+        self._stay_alive(send)
         try:
             async for data in source:
-                self._last = clock()
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+                await self._write(send, data)
         except Exception as error:
-            await send({"type": "http.response.body", "body": event(explain(error).body()), "more_body": True})
+            if not self._begun:
+                raise
+            await self._write(send, event(explain(error).body()))
         finally:
+            for waiting in (self._timer, self._comment):
+                if waiting is not None:
+                    waiting.cancel()
             if (close := getattr(source, "aclose", None)) is not None:
                 with contextlib.suppress(RuntimeError):
                     await close()
+        await self._write(send, b"", more=False)
 
-    async def _stay_alive(self, send: Send) -> None:
+    async def _write(self, send: Send, data: bytes, *, more: bool = True) -> None:
+        self._last = asyncio.get_running_loop().time()
+        if not self._begun:
+            self._begun = True
+            headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": data, "more_body": more})
+
+    def _stay_alive(self, send: Send) -> None:
+        """Send a comment if nothing was sent for long, and look again when that may next be so."""
         # An ASGI server writes a message before it first yields, so a comment never lands inside an event.
-        clock = asyncio.get_running_loop().time
-        self._last = clock()
-        while True:
-            await asyncio.sleep(max(self._last + self.keep_alive - clock(), 0.01))
-            if clock() - self._last >= self.keep_alive:
-                self._last = clock()
-                await send({"type": "http.response.body", "body": _KEEP_ALIVE, "more_body": True})
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._last >= self.keep_alive and (self._comment is None or self._comment.done()):
+            self._last = loop.time()
+            self._comment = asyncio.ensure_future(self._write(send, _KEEP_ALIVE))
+        self._timer = loop.call_at(max(self._last + self.keep_alive, loop.time() + 0.01), self._stay_alive, send)

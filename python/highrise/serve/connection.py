@@ -11,6 +11,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from highrise.serve.gathered_transport import GatheredTransport
+
 __all__ = ["PatientProtocol"]
 
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -27,7 +29,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request is awaited from here."""
-        super().connection_made(transport)
+        super().connection_made(GatheredTransport(transport, self.loop))
         self._expect()
 
     def on_message_begin(self) -> None:

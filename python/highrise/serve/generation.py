@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -259,7 +260,11 @@ class Generation:
             with contextlib.suppress(RuntimeError):
                 await source.aclose()
             reason = "abort" if reason == "cancelled" else reason
-            timer.end(reason, prompt_tokens=prompt_tokens, cached_tokens=cached, queue_seconds=queued)
+            timer.stop()
+            counted = functools.partial(
+                timer.count, reason, prompt_tokens=prompt_tokens, cached_tokens=cached, queue_seconds=queued
+            )
+            asyncio.get_running_loop().call_soon(counted)  # after the answer's end is on its way
             if (span := current_span()) is not None:
                 facts = AnswerFacts(
                     request_id=request.id,

@@ -6,12 +6,12 @@ engines. The agent composes these routes with its own.
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 from litestar import Litestar, Request, Router, get, post
-from litestar.exceptions import HTTPException, InternalServerException
+from litestar.exceptions import HTTPException
 from litestar.response import Response
 from litestar.types import ASGIApp, ExceptionHandlersMap
 
@@ -41,7 +41,7 @@ from highrise.serve.rerank import rerank, score
 from highrise.serve.response_stream import response_events
 from highrise.serve.responses import CHAT_NAMES, chat_of, complete
 
-__all__ = ["MAX_BODY", "body_of", "error_handlers", "request_id", "serve_app", "serve_routes"]
+__all__ = ["body_of", "error_handlers", "request_id", "serve_app", "serve_routes"]
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -52,18 +52,37 @@ def request_id(request: AnyRequest) -> str:
     """The client's x-request-id, or one made here; the same for the whole request."""
     known = request.scope["state"].get("highrise_request_id")
     if known is None:
-        given = request.headers.get("x-request-id", "")
-        known = given if 0 < len(given) <= 128 and given.isprintable() else f"req_{uuid.uuid4().hex}"
+        given = (_header(request, b"x-request-id") or b"").decode("latin-1")
+        known = given if 0 < len(given) <= 128 and given.isprintable() else f"req_{os.urandom(16).hex()}"
         request.scope["state"]["highrise_request_id"] = known
     return str(known)
 
 
+def _header(request: AnyRequest, name: bytes) -> bytes | None:
+    """The first value of a header; a tenth of the time of Litestar's table of them."""
+    return next((value for key, value in request.scope["headers"] if key == name), None)
+
+
+def _too_large() -> ApiError:
+    return ApiError(f"The body is larger than {MAX_BODY >> 20} MiB.", status=413, code="request_too_large")
+
+
 async def body_of(request: AnyRequest) -> bytes:
-    """The whole body; `DisconnectedError` when the client goes away while it sends."""
-    try:
-        return await request.body()
-    except InternalServerException as error:  # Litestar's word for it, and while it reads a body for nothing else
-        raise DisconnectedError from error
+    """The whole body, at most `MAX_BODY` bytes; `DisconnectedError` when the client goes away while it sends."""
+    if int(_header(request, b"content-length") or 0) > MAX_BODY:  # digits: the server has parsed them
+        raise _too_large()
+    pieces: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message: Any = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise DisconnectedError
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > MAX_BODY:
+            raise _too_large()
+        more = message.get("more_body", False)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def answer(request: AnyRequest, work: Awaitable[object]) -> ASGIApp:
@@ -245,7 +264,6 @@ def serve_routes(backend: Backend, *, keep_alive: float = 15.0) -> list[Router]:
                 metrics,
             ],
             exception_handlers=error_handlers(),
-            request_max_body_size=MAX_BODY,
         )
     ]
 
@@ -290,8 +308,6 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[bytes]:
         refusal = ApiError(f"There is no route {where}; /docs lists what there is.", status=404, code="not_found")
     elif error.status_code == 405:
         refusal = ApiError(f"{where} is not possible: another method is.", status=405, code="method_not_allowed")
-    elif error.status_code == 413:
-        refusal = ApiError(f"The body is larger than {MAX_BODY >> 20} MiB.", status=413, code="request_too_large")
     elif error.status_code >= 500:
         refusal = explain(error)
     else:

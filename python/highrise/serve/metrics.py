@@ -144,10 +144,18 @@ class RequestTimer:
         self.generated += count
         self._metrics.generation_tokens.inc(count)
 
-    def end(self, reason: str, *, prompt_tokens: int, cached_tokens: int, queue_seconds: float | None = None) -> None:
-        """The request is over, for whatever reason; `queue_seconds` of it nothing was computed, if that is known."""
-        metrics = self._metrics
+    def stop(self) -> None:
+        """The request is over; `count` says how it ended."""
         self.seconds = time.perf_counter() - self._started
+
+    def end(self, reason: str, *, prompt_tokens: int, cached_tokens: int) -> None:
+        """`stop` and `count`."""
+        self.stop()
+        self.count(reason, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
+
+    def count(self, reason: str, *, prompt_tokens: int, cached_tokens: int, queue_seconds: float | None = None) -> None:
+        """Count what is over, for whatever reason; `queue_seconds` of it nothing was computed, if that is known."""
+        metrics = self._metrics
         metrics.finished(reason)
         metrics.prompt_tokens.inc(prompt_tokens)
         metrics.prefix_queries.inc(prompt_tokens)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import time
-import uuid
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -116,7 +116,7 @@ def encode_floats(vector: Sequence[float], form: str) -> list[float] | str:
 
 def new_id(prefix: str) -> str:
     """A fresh id such as `chatcmpl-5f0c…`."""
-    return f"{prefix}-{uuid.uuid4().hex}"
+    return f"{prefix}-{os.urandom(16).hex()}"
 
 
 def now() -> int:
