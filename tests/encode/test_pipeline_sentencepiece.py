@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -66,10 +67,19 @@ def test_what_is_written_has_the_same_ids_in_tokenizers(kind: str, text: str) ->
 
 def test_what_is_written_of_a_unigram_model(tmp_path: Path) -> None:
     mine = ours_sentencepiece("unigram")
-    mine.save(tmp_path / "tokenizer.json")
-    written = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    for line in "".join(corpus()).replace("\r\n", "\n").split("\n"):
-        assert written.encode(line, add_special_tokens=False).ids == mine.encode(line, special="all")
+    path = tmp_path / "tokenizer.json"
+    mine.save(path)
+    written, again = tokenizers.Tokenizer.from_file(str(path)), Tokenizer.from_file(path)
+    scores = [score for _, score in json.loads(path.read_text())["model"]["vocab"]]
+    lines = "".join(corpus()).replace("\r\n", "\n").split("\n")
+    num_ties = 0
+    for line in lines:
+        theirs, ours = written.encode(line, add_special_tokens=False).ids, mine.encode(line, special="all")
+        assert again.encode(line, special="all") == theirs
+        if ours != theirs:  # sentencepiece adds scores up in 32 bits, tokenizers in 64
+            num_ties += 1
+            assert sum(scores[id] for id in ours) == pytest.approx(sum(scores[id] for id in theirs), abs=1e-4)
+    assert num_ties <= len(lines) // 500
     with pytest.raises(InputError, match="its blanks stand behind words"):
         ours_sentencepiece("bpe with blanks behind").to_json()
 
