@@ -180,41 +180,54 @@ void multiply_tile(const PackedMatrix& matrix, const uint8_t* tile, const Activa
   const float* input_scales = inputs.scales + first * inputs.groups;
   const int32_t* sums = inputs.sums + first * inputs.groups;
   const int32_t* part_sums = inputs.part_sums + 2 * first * inputs.groups;
-  for (int slice = 0; slice < kSlices; ++slice) {
+  // A single input takes a tile as the stream of bytes that it is; what is read ahead runs into the next tiles.
+  constexpr int kTogether = T == 1 ? kSlices : 1;
+  constexpr int kStreamBytes = kGroupBytes + Parts * (HasMinimum ? 2 : 1) * kTileRows * 2;
+  const uint8_t* ahead = tile + kPrefetchBytes;
+  for (int slice = 0; slice < kSlices; slice += kTogether) {
     const uint8_t* group_codes = tile + slice * kVectorBytes;
     const uint16_t* scales = tile_scales + slice * kLanes;
-    F total[T];
-    for (int t = 0; t < T; ++t) total[t] = zero();
+    F total[kTogether][T];
+    for (int s = 0; s < kTogether; ++s) {
+      for (int t = 0; t < T; ++t) total[s][t] = zero();
+    }
     for (int64_t group = 0; group < matrix.groups; ++group) {
       if constexpr (T == 1) {
-        for (int line = 0; line < kGroupBytes; line += 64 * kSlices)
-          __builtin_prefetch(group_codes + kPrefetchBytes + line);
+        for (int line = 0; line < kStreamBytes; line += 64) __builtin_prefetch(ahead + line);
+        ahead += kStreamBytes;
       }
       for (int part = 0; part < Parts; ++part) {
-        I sum[T];
-        for (int t = 0; t < T; ++t) {
-          const int64_t at = t * inputs.groups + group;
-          const int32_t of_codes = Parts == 2 ? part_sums[2 * at + part] : sums[at];
-          sum[t] = set1(HasMinimum ? 0 : -kMiddle<Bits> * of_codes);
-        }
-        if constexpr (Parts == 1) {
-          dot<Bits, 0, 8, T>(group_codes, codes + group * kGroup, inputs.stride, sum);
-        } else if (part == 0) {
-          dot<Bits, 0, 4, T>(group_codes, codes + group * kGroup, inputs.stride, sum);
-        } else {
-          dot<Bits, 4, 8, T>(group_codes, codes + group * kGroup, inputs.stride, sum);
-        }
-        const F scale = load_half(scales + part * kTileRows);
-        for (int t = 0; t < T; ++t) {
-          const F input_scale = set1(input_scales[t * inputs.groups + group]);
-          total[t] = fma(to_float(sum[t]), mul(scale, input_scale), total[t]);
-        }
+        unroll<kTogether>([&](auto place) HIGHRISE_LAMBDA_INLINE {
+          constexpr int s = decltype(place)::value;
+          I sum[T];
+          for (int t = 0; t < T; ++t) {
+            const int64_t at = t * inputs.groups + group;
+            const int32_t of_codes = Parts == 2 ? part_sums[2 * at + part] : sums[at];
+            sum[t] = set1(HasMinimum ? 0 : -kMiddle<Bits> * of_codes);
+          }
+          const uint8_t* own = group_codes + s * kVectorBytes;
+          if constexpr (Parts == 1) {
+            dot<Bits, 0, 8, T>(own, codes + group * kGroup, inputs.stride, sum);
+          } else if (part == 0) {
+            dot<Bits, 0, 4, T>(own, codes + group * kGroup, inputs.stride, sum);
+          } else {
+            dot<Bits, 4, 8, T>(own, codes + group * kGroup, inputs.stride, sum);
+          }
+          const F scale = load_half(scales + part * kTileRows + s * kLanes);
+          for (int t = 0; t < T; ++t) {
+            const F input_scale = set1(input_scales[t * inputs.groups + group]);
+            total[s][t] = fma(to_float(sum[t]), mul(scale, input_scale), total[s][t]);
+          }
+        });
       }
       group_codes += kGroupBytes;
       scales += Parts * kTileRows;
     }
-    if constexpr (HasMinimum) add_minima<Parts, T>(tile_minima + slice * kLanes, inputs, first, matrix.groups, total);
-    for (int t = 0; t < T; ++t) store(out + t * kTileRows + slice * kLanes, total[t]);
+    for (int s = 0; s < kTogether; ++s) {
+      const int from = (slice + s) * kLanes;
+      if constexpr (HasMinimum) add_minima<Parts, T>(tile_minima + from, inputs, first, matrix.groups, total[s]);
+      for (int t = 0; t < T; ++t) store(out + t * kTileRows + from, total[s][t]);
+    }
   }
 }
 
