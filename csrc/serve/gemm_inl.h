@@ -180,8 +180,8 @@ void multiply_tile(const PackedMatrix& matrix, const uint8_t* tile, const Activa
   const float* input_scales = inputs.scales + first * inputs.groups;
   const int32_t* sums = inputs.sums + first * inputs.groups;
   const int32_t* part_sums = inputs.part_sums + 2 * first * inputs.groups;
-  // A single input takes a tile as the stream of bytes that it is; what is read ahead runs into the next tiles.
-  constexpr int kTogether = T == 1 ? kSlices : 1;
+  // Few inputs take a tile as the stream of bytes that it is; what is read ahead runs into the next tiles.
+  constexpr int kTogether = T <= 2 ? kSlices : 1;
   constexpr int kStreamBytes = kGroupBytes + Parts * (HasMinimum ? 2 : 1) * kTileRows * 2;
   const uint8_t* ahead = tile + kPrefetchBytes;
   for (int slice = 0; slice < kSlices; slice += kTogether) {
@@ -192,7 +192,7 @@ void multiply_tile(const PackedMatrix& matrix, const uint8_t* tile, const Activa
       for (int t = 0; t < T; ++t) total[s][t] = zero();
     }
     for (int64_t group = 0; group < matrix.groups; ++group) {
-      if constexpr (T == 1) {
+      if (T == 1 || (kSlices > 1 && slice == 0)) {
         for (int line = 0; line < kStreamBytes; line += 64) __builtin_prefetch(ahead + line);
         ahead += kStreamBytes;
       }
