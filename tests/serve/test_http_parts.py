@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncGenerator
 
 import pytest
+import uvloop
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -173,6 +174,29 @@ def test_what_one_turn_writes_leaves_at_once(sizes: list[int], end: str) -> None
         assert len(writes) <= 1 + sum(sizes) // 60_000
     else:
         assert b"".join(pieces).startswith(data)
+
+
+def test_a_client_that_goes_within_the_turn_is_no_fault() -> None:
+    """Under uvloop, whose closed transports refuse to be written to."""
+    faults: list[object] = []
+
+    async def talk() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: faults.append(context))
+        here, there = socket.socketpair()
+        transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, here)
+        gathered = GatheredTransport(transport, loop)
+        gathered.write(b"an answer")
+        transport.abort()
+        await asyncio.sleep(0.01)
+        gathered.write(b"more")
+        gathered.close()
+        await asyncio.sleep(0.01)
+        there.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(talk())
+    assert faults == []
 
 
 def test_merged_streams_close_when_one_leaves() -> None:

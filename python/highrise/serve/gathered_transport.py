@@ -35,7 +35,7 @@ class GatheredTransport(asyncio.Transport):
 
     def _flush(self) -> None:
         gathered, self._gathered, self._size = self._gathered, [], 0
-        if gathered:
+        if gathered and not self._transport.is_closing():  # else the client went away within this turn
             self._transport.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
 
     def close(self) -> None:
