@@ -206,7 +206,8 @@ def test_a_killed_engine_is_told_to_all_and_started_again() -> None:
             threads = [threading.Thread(target=stream, args=(url, number)) for number in range(24)]
             for thread in threads:
                 thread.start()
-            wait_until(lambda: process.stats().num_waiting > 0 and process.stats().generated_tokens > 40)
+            wait_until(lambda: process.stats().num_running > 8 and process.stats().generated_tokens > 40)
+            wait_until(lambda: process.stats().num_waiting > 0)
             assert process._child is not None
             process._child.send_signal(signal.SIGKILL)
             wait_until(lambda: HTTP.get(f"{url}/healthz").status_code == 503)

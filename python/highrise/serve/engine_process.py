@@ -117,7 +117,6 @@ class EngineProcess:
             raise ConfigError(f"the step timeout is {step_timeout:g} s; it must be more than {4 * IDLE_ROUND:g} s")
         self.num_restarts = 0
         self._step_timeout = step_timeout
-        self._pulse: Pulse | None = None
         self._options = dict(options)
         """The adapters among them count for the first process; later ones get those that are loaded then."""
         self._opener = opener
@@ -246,19 +245,12 @@ class EngineProcess:
     # ------------------------------------------------------------------------------------------------- its thread
 
     def _watch(self) -> None:
-        try:
-            self._keep_running()
-        finally:
-            if self._pulse is not None:  # of a process that did not come to run
-                self._pulse.close()
-
-    def _keep_running(self) -> None:
         """Start the process, wait for its end, start it again, until closed."""
         pause = 0.0
         while not self._closing:
             born = time.monotonic()
             try:
-                self._connection = self._spawn()
+                self._connection, pulse = self._spawn()
             except (HighriseError, OSError) as error:
                 failure = error if isinstance(error, HighriseError) else ServeError(f"cannot start the engine: {error}")
                 if self._ready is None:
@@ -272,7 +264,7 @@ class EngineProcess:
                     self._changed.notify_all()
                 if self.num_restarts:
                     self._say(f"the engine runs again after {self._load_seconds:.1f} s")
-                self._guard()
+                self._guard(pulse)
             how = _ending(self._reap())
             self._leave()
             if self._closing:
@@ -285,16 +277,16 @@ class EngineProcess:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, timeout=pause)
 
-    def _guard(self) -> None:
+    def _guard(self, pulse: Pulse) -> None:
         """Watch the pulse of the process that runs, until it has ended."""
-        child, pulse = self._child, self._pulse
-        assert child is not None and pulse is not None
+        child = self._child
+        assert child is not None
 
         def hung() -> None:
             self._trouble = f"no step ended within {self._step_timeout:g} s"
             child.kill()
 
-        watchdog, self._pulse = Watchdog(pulse, self._step_timeout, hung), None
+        watchdog = Watchdog(pulse, self._step_timeout, hung)
         child.wait()
         watchdog.close()
 
@@ -314,36 +306,33 @@ class EngineProcess:
         """Wait for the process to end; its return code."""
         return 0 if self._child is None else self._child.wait()
 
-    def _spawn(self) -> EngineConnection:
-        """A process that is ready, and the connection to it."""
+    def _spawn(self) -> tuple[EngineConnection, Pulse]:
+        """The connection to a process that is ready, and its pulse; nothing stays open of one that is not."""
         here, there = socket.socketpair()
-        if self._pulse is not None:  # of the process before, which did not come to run
-            self._pulse.close()
-        self._pulse = Pulse()
-        with there:
-            ends = (there.fileno(), self._pulse.fd)
-            command = [sys.executable, "-P", "-m", "highrise.serve.engine_worker", *map(str, ends)]
-            with self._changed:
-                if self._closing:
-                    here.close()
-                    raise ServeError("the engine was closed before it was loaded")
-                self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=ends)
-                self._end = here
-        channel: Channel[EngineMessage] = Channel(here, EngineMessage)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(here)
+            pulse = Pulse()
+            undo.callback(pulse.close)
+            with there:
+                ends = (there.fileno(), pulse.fd)
+                command = [sys.executable, "-P", "-m", "highrise.serve.engine_worker", *map(str, ends)]
+                with self._changed:
+                    if self._closing:
+                        raise ServeError("the engine was closed before it was loaded")
+                    self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=ends)
+                    self._end = here
+            channel: Channel[EngineMessage] = Channel(here, EngineMessage)
             adapters = {name: str(one.path) for name, one in self._adapters.by_name.items()}
             channel.send(Start(self._opener, self._options, adapters))
             ready = _first_message(channel)
-        except BaseException:
-            channel.close()
-            raise
+            undo.pop_all()
         self._adapters.by_name = {
             name: self._adapters.by_name.get(name) or LoadedAdapter(name, Path(folder), 0)
             for name, folder in ready.adapters.items()
         }
         self._ready = ready
         self._options.pop("adapters", None)
-        return EngineConnection(channel, ready.stats, self._lost)
+        return EngineConnection(channel, ready.stats, self._lost), pulse
 
 
 def _first_message(channel: Channel[EngineMessage]) -> Ready:
