@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 import uvloop
@@ -13,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from highrise.encode.prompt_tools import parse_tool_calls
+from highrise.serve.answers import unless_disconnected
 from highrise.serve.gathered_transport import GatheredTransport
 from highrise.serve.generation import merge
 from highrise.serve.infill import InfillStop, fit, keep_end, keep_start
@@ -197,6 +199,34 @@ def test_a_client_that_goes_within_the_turn_is_no_fault() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(talk())
     assert faults == []
+
+
+def test_a_client_that_goes_as_its_answer_is_ready_harms_nobody() -> None:
+    """Both are due in the same turn of the loop, the client first: nothing is cancelled once the wait is over."""
+
+    async def talk() -> list[str]:
+        ready = asyncio.Event()
+
+        async def receive() -> Any:
+            await ready.wait()
+            return {"type": "http.disconnect"}
+
+        async def work() -> str:
+            await asyncio.sleep(0)
+            await ready.wait()
+            return "an answer"
+
+        async def request() -> list[str]:
+            said = [await unless_disconnected(receive, work())]
+            await asyncio.sleep(0.01)
+            return [*said, "sent"]
+
+        task = asyncio.ensure_future(request())
+        await asyncio.sleep(0.01)
+        ready.set()
+        return await task
+
+    assert asyncio.run(talk()) == ["an answer", "sent"]
 
 
 def test_merged_streams_close_when_one_leaves() -> None:

@@ -53,10 +53,12 @@ async def unless_disconnected(receive: Receive, work: Awaitable[T]) -> T:
     """Await `work`, and cancel it when the client goes away; the request's body must have been read."""
     task = asyncio.current_task()
     assert task is not None
-    gone = False
+    gone = over = False
 
     def leave(watch: asyncio.Future[None]) -> None:
         nonlocal gone
+        if over or watch.cancelled():  # a callback that is due already cannot be removed
+            return
         gone = True
         watch.exception()
         task.cancel()
@@ -70,7 +72,7 @@ async def unless_disconnected(receive: Receive, work: Awaitable[T]) -> T:
             raise DisconnectedError from None
         raise
     finally:
-        watch.remove_done_callback(leave)
+        over = True
         watch.cancel()
 
 
@@ -164,7 +166,8 @@ class EventStream:
         """Send a comment if nothing was sent for long, and look again when that may next be so."""
         # An ASGI server writes a message before it first yields, so a comment never lands inside an event.
         loop = asyncio.get_running_loop()
-        if loop.time() - self._last >= self.keep_alive and (self._comment is None or self._comment.done()):
-            self._last = loop.time()
+        now = loop.time()
+        if now - self._last >= self.keep_alive and (self._comment is None or self._comment.done()):
+            self._last = now
             self._comment = asyncio.ensure_future(self._write(send, _KEEP_ALIVE))
-        self._timer = loop.call_at(max(self._last + self.keep_alive, loop.time() + 0.01), self._stay_alive, send)
+        self._timer = loop.call_at(max(self._last + self.keep_alive, now + 0.01), self._stay_alive, send)

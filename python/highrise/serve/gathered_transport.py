@@ -45,7 +45,7 @@ class GatheredTransport(asyncio.Transport):
 
     def abort(self) -> None:
         """Close at once."""
-        self._gathered = []
+        self._gathered, self._size = [], 0
         self._transport.abort()
 
     def is_closing(self) -> bool:
